@@ -1,0 +1,245 @@
+"""The commit log: one order of truth over all tables and all runs.
+
+Row n of the Delta table `commits` (n from 1) names the parts that one batch of finished looks adds to every table. It
+is appended with the Delta transaction ("pinakes", n) on the very snapshot that was read, so two drivers cannot both
+write row n. Then every table takes the commits in order, each with ("pinakes", n), the ledger last; anyone may do
+that, and whoever writes does it first for what another left.
+
+What happens when a process dies, in order of time:
+
+1. before its parts are written          the looks since its last commit are lost, and done again by the next run
+2. between its parts                     as 1; the parts are orphans: no table names them, no reader sees them
+3. after its parts, before row n         as 2
+4. while row n is written                either the row is there (then 5) or not (then 3): Delta's append is atomic
+5. after row n, before the tables        nothing is lost: the next command that writes adds the parts to the tables
+6. between two tables                    as 5; the tables that have n skip it. The `latest_*` views go through the
+                                         ledger, which comes last, and see all of the commit or nothing of it
+7. after the ledger                      done
+
+Two drivers that looked at the same item: who writes its row first keeps it; the other reads that row before its own
+commit and drops what is in it. delta-rs takes a second commit with a transaction number that is already there, unless
+it comes from a snapshot older than the first; so the number is read and written on one and the same snapshot.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
+
+from pinakes.catalog.errors import CorruptCatalogError
+from pinakes.catalog.parts import Action, add_action, counted_columns, write_part
+from pinakes.catalog.schema import COMMITS, LOOK
+from pinakes.catalog.storage import Storage
+
+APPLICATION = "pinakes"
+#: Another process was first: read the table anew, and decide again.
+retry_conflicts = retry(
+    retry=retry_if_exception_type(CommitFailedError),
+    wait=wait_random(0, 0.3),
+    stop=stop_after_attempt(50),
+    reraise=True,
+)
+LEDGER = "ledger"
+LOG = "commits"
+
+
+def open_table(storage: Storage, table: str, schema: pa.Schema | None = None) -> DeltaTable:
+    """The Delta table; created with `schema` when it is not there and one is given.
+
+    Raises TableNotFoundError, CorruptCatalogError, StorageError.
+    """
+    uri, options = storage.table_uri(table), storage.delta_options
+    with storage.reporting(f"opening table {table}"):
+        try:
+            return DeltaTable(uri, storage_options=options)
+        except TableNotFoundError:
+            if schema is None:
+                raise
+        except FileNotFoundError as error:
+            raise CorruptCatalogError(f"{storage.url}: table {table} lacks a file: {error}") from error
+        configuration = {
+            "delta.checkpointInterval": "20",
+            # What delta-rs would otherwise keep minima and maxima of when it compacts.
+            "delta.dataSkippingStatsColumns": ",".join(counted_columns(schema)),
+        }
+        try:
+            return DeltaTable.create(uri, schema, mode="ignore", configuration=configuration, storage_options=options)
+        except (CommitFailedError, DeltaError):
+            # Another process created it in the meantime; if not, this raises what is wrong.
+            return DeltaTable(uri, storage_options=options)
+
+
+def applied(table: DeltaTable) -> int:
+    """The last commit that a table has; 0 when none."""
+    return table.transaction_version(APPLICATION) or 0
+
+
+class CommitLog:
+    """Commits finished looks for one run. Not for two threads at once.
+
+    `since` is the last commit that the run's plan took into account: what others have committed after it is dropped
+    from what this run commits.
+    """
+
+    def __init__(self, storage: Storage, run_id: str, schemas: Mapping[str, pa.Schema], since: int = 0) -> None:
+        """`schemas` are the full schemas of the tables that will be written, the ledger's among them."""
+        self.storage = storage
+        self.run_id = run_id
+        self.schemas = schemas
+        self._read_to = since
+        self._done_by_others: list[pa.Table] = []
+        self.dropped = 0
+
+    def commit(self, rows: Mapping[str, pa.Table]) -> int | None:
+        """Commit the rows of every table, the ledger's among them, each without its columns `run_id` and `n`.
+
+        Returns the number of the commit; None when others had committed all of it. Raises StorageError (nothing of it
+        is then in any table, or all of it will be) and CorruptCatalogError.
+        """
+        commit_id = uuid.uuid4().hex
+        rows = {
+            table: _with(part, "run_id", pa.scalar(self.run_id), self.schemas[table]) for table, part in rows.items()
+        }
+        while True:
+            log = open_table(self.storage, LOG, COMMITS)
+            last = applied(log)
+            rows = self._without_done(log, last, rows)
+            if not rows[LEDGER].num_rows:
+                return None
+            n = last + 1
+            actions = [
+                write_part(self.storage, table, _with(part, "n", pa.scalar(n), self.schemas[table]), n)
+                for table, part in rows.items()
+                if part.num_rows
+            ]
+            if self._append(log, n, commit_id, actions):
+                apply_open_commits(self.storage, self.schemas)
+                return n
+            for action in actions:
+                self.storage.remove(f"{action['table']}/{action['path']}")
+
+    def _append(self, log: DeltaTable, n: int, commit_id: str, actions: list[Action]) -> bool:
+        """Write row n on that snapshot. False when another driver was first."""
+        row = pa.Table.from_pylist(
+            [{"n": n, "run_id": self.run_id, "commit_id": commit_id, "at": datetime.now(UTC), "actions": actions}],
+            schema=COMMITS,
+        )
+        action = write_part(self.storage, LOG, row, n)
+        try:
+            with self.storage.reporting(f"writing commit {n}"):
+                _add(log, [action], COMMITS, n)
+            return True
+        except CommitFailedError:
+            # Also raised when the answer was lost on the way: the row itself says whose it is.
+            if any(found["commit_id"] == commit_id for found in read_commits(self.storage, n - 1).to_pylist()):
+                return True
+            self.storage.remove(f"{LOG}/{action['path']}")
+            return False
+
+    def _without_done(self, log: DeltaTable, last: int, rows: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+        """Drop the looks that other runs have committed since the plan was made."""
+        if last > self._read_to:
+            for commit in read_commits(self.storage, self._read_to, log).to_pylist():
+                if commit["run_id"] == self.run_id:
+                    continue
+                for action in commit["actions"]:
+                    if action["table"] == LEDGER:
+                        self._done_by_others.append(read_part(self.storage, LEDGER, action["path"], LOOK))
+            self._read_to = last
+        if not self._done_by_others:
+            return dict(rows)
+        done = pa.concat_tables(self._done_by_others)
+        kept = {table: without(part, done) for table, part in rows.items()}
+        self.dropped += rows[LEDGER].num_rows - kept[LEDGER].num_rows
+        return kept
+
+
+def apply_open_commits(storage: Storage, schemas: Mapping[str, pa.Schema] | None = None) -> int:
+    """Bring every table up to the last commit, the ledger last. Returns the number of that commit.
+
+    Anyone may call it at any time, several at once. `schemas` are of tables that may not be there yet. Raises
+    StorageError, CorruptCatalogError.
+    """
+    schemas = schemas or {}
+    try:
+        log = open_table(storage, LOG)
+        ledger = open_table(storage, LEDGER, schemas.get(LEDGER))
+    except TableNotFoundError:
+        return 0
+    last, done = applied(log), applied(ledger)
+    if done < last:
+        for commit in read_commits(storage, done, log).sort_by("n").to_pylist():
+            by_table: dict[str, list[Action]] = {}
+            for action in commit["actions"]:
+                by_table.setdefault(action["table"], []).append(action)
+            for table in sorted(by_table, key=lambda name: (name == LEDGER, name)):
+                _apply(storage, table, by_table[table], commit["n"], schemas.get(table))
+    return last
+
+
+@retry_conflicts
+def _apply(storage: Storage, name: str, actions: list[Action], n: int, schema: pa.Schema | None) -> None:
+    """Add a commit's parts to a table unless it has them. A failed try reads the table anew, and then decides."""
+    try:
+        table = open_table(storage, name, schema)
+    except TableNotFoundError as error:
+        raise CorruptCatalogError(f"{storage.url}: commit {n} adds to the table {name}, which is not there") from error
+    if applied(table) < n:
+        with storage.reporting(f"adding commit {n} to {name}"):
+            _add(table, actions, table.schema(), n)
+
+
+def _add(table: DeltaTable, actions: Iterable[Action], schema: pa.Schema, n: int) -> None:
+    table.create_write_transaction(
+        [add_action(action) for action in actions],
+        mode="append",
+        schema=schema,
+        commit_properties=CommitProperties(app_transactions=[Transaction(APPLICATION, n)], max_commit_retries=5),
+    )
+
+
+def read_commits(storage: Storage, after: int, log: DeltaTable | None = None) -> pa.Table:
+    """The rows of the commit log with n > `after`; of the parts, only those that hold such rows are read."""
+    log = log or open_table(storage, LOG)
+    parts = pa.table(log.get_add_actions(flatten=True))
+    if not parts.num_rows:
+        return COMMITS.empty_table()
+    newer = parts.filter(pc.greater(parts["max.n"], after))
+    tables = [read_part(storage, LOG, path) for path in newer["path"].to_pylist()]
+    if not tables:
+        return COMMITS.empty_table()
+    rows = pa.concat_tables([table.cast(COMMITS) for table in tables])
+    return rows.filter(pc.greater(rows["n"], after))
+
+
+def read_part(storage: Storage, table: str, path: str, columns: list[str] | None = None) -> pa.Table:
+    """One part. Raises CorruptCatalogError when it is gone or broken."""
+    try:
+        return pq.read_table(pa.BufferReader(storage.read(f"{table}/{path}")), columns=columns)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise CorruptCatalogError(
+            f"{storage.url}: {table}/{path}, which a commit names, cannot be read: {error}"
+        ) from error
+
+
+def without(rows: pa.Table, done: pa.Table) -> pa.Table:
+    """The rows whose look is not among `done`; their order stays."""
+    if not rows.num_rows or not done.num_rows:
+        return rows
+    looks = rows.select(LOOK).append_column("position", pa.array(np.arange(rows.num_rows)))
+    kept = looks.join(done.select(LOOK), keys=LOOK, join_type="left anti")
+    return rows.take(kept["position"].sort())
+
+
+def _with(rows: pa.Table, name: str, value: pa.Scalar, schema: pa.Schema) -> pa.Table:
+    """The rows with one more column of one value, in the schema's order and types as far as its columns are there."""
+    rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
+    there = pa.schema([field for field in schema if field.name in rows.column_names])
+    return rows.select(there.names).cast(there)

@@ -1,0 +1,105 @@
+"""Where a catalogue lives: a folder or a bucket prefix, for fsspec and for Delta alike.
+
+Credentials and endpoints come from the environment that both read (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import fsspec
+from deltalake.exceptions import CommitFailedError, DeltaError
+from fsspec.core import url_to_fs
+
+from pinakes.catalog.errors import CorruptCatalogError, StorageError
+
+
+class Storage:
+    """One folder or prefix. Paths given to its methods are relative to it."""
+
+    def __init__(self, url: str) -> None:
+        self.filesystem: fsspec.AbstractFileSystem
+        self.filesystem, root = url_to_fs(url)
+        self.root = root.rstrip("/")
+        self.url = self.filesystem.unstrip_protocol(self.root)
+
+    @property
+    def is_local(self) -> bool:
+        return "file" in _protocols(self.filesystem)
+
+    @property
+    def delta_options(self) -> dict[str, str]:
+        """What delta-rs does not take from the environment by itself: leave to speak to a plain-http endpoint."""
+        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        return {"aws_allow_http": "true"} if plain and not self.is_local else {}
+
+    def table_uri(self, table: str) -> str:
+        """Where a table is, as delta-rs wants it spelled."""
+        return f"{self.root}/{table}" if self.is_local else f"{self.url}/{table}"
+
+    def path(self, relative: str) -> str:
+        return f"{self.root}/{relative}"
+
+    def write(self, relative: str, data: bytes) -> None:
+        """Put a whole file. Raises StorageError."""
+        with self.reporting(f"writing {relative}"):
+            path = self.path(relative)
+            if self.is_local:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+            self.filesystem.pipe_file(path, data)
+
+    def read(self, relative: str) -> bytes:
+        """A whole file. Raises FileNotFoundError or StorageError."""
+        with self.reporting(f"reading {relative}"):
+            data: bytes = self.filesystem.cat_file(self.path(relative))
+            return data
+
+    def remove(self, relative: str) -> None:
+        """Remove a file if it is there; what cannot be removed stays as an orphan, which harms nobody."""
+        with suppress(OSError):
+            self.filesystem.rm_file(self.path(relative))
+
+    def remove_folder(self, relative: str) -> None:
+        """Remove a folder and what is in it, as `remove` does."""
+        with suppress(OSError):
+            self.filesystem.rm(self.path(relative), recursive=True)
+
+    def exists(self, relative: str) -> bool:
+        with self.reporting(f"looking for {relative}"):
+            return bool(self.filesystem.exists(self.path(relative)))
+
+    def folders(self) -> list[str]:
+        """Names directly below."""
+        with self.reporting("listing"):
+            self.filesystem.invalidate_cache()
+            try:
+                return sorted(
+                    path.rstrip("/").rsplit("/", 1)[-1] for path in self.filesystem.ls(self.root, detail=False)
+                )
+            except FileNotFoundError:
+                return []
+
+    @contextmanager
+    def reporting(self, doing: str) -> Iterator[None]:
+        """Turn what a file system or delta-rs raises into one line that says what failed and what is safe."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except CommitFailedError:
+            raise
+        except (OSError, DeltaError) as error:
+            text = " ".join(str(error).split())
+            if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "os error 28" in text:
+                raise StorageError(
+                    f"no space left at {self.url} ({doing}): all commits so far are safe; free some space and run again"
+                ) from error
+            if isinstance(error, DeltaError) and not isinstance(error, OSError):
+                raise CorruptCatalogError(f"{self.url}: {doing}: {text[:300]}") from error
+            raise StorageError(f"{self.url}: {doing}: {text[:300]}; all commits so far are safe") from error
+
+
+def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

@@ -1,0 +1,71 @@
+"""Start Ray on this machine, or join the cluster that RAY_ADDRESS names."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from pinakes.cluster.errors import ClusterError
+
+#: Of a Ray that we start ourselves; rows are small and pixels never go there.
+OBJECT_STORE_BYTES = 256 * 2**20
+#: Of a node's memory, what its workers may take together.
+WORKERS_SHARE = 0.75
+
+
+@contextmanager
+def connected(workers: int | None = None) -> Iterator[int]:
+    """Ray for the length of a `with`; yields the number of workers: those asked for, or one per free core.
+
+    A Ray that is already there (RAY_ADDRESS, or an earlier `ray.init`) is joined and left running.
+    Raises ClusterError.
+    """
+    # Before the import: Ray reads them then.
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        address = os.environ.get("RAY_ADDRESS")
+        here = {
+            "num_cpus": workers or available_cores(),
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+        }
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **({} if address else here))
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+            raise ClusterError(f"{where} cannot be reached or started: {' '.join(str(error).split())[:300]}") from error
+    try:
+        quiet()
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        yield min(workers, cores) if workers else max(1, int(ray.available_resources().get("CPU", 1)))
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def quiet() -> None:
+    """No progress bars and no chatter of Ray Data's: the job has its own."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_memory_bytes(workers: int) -> int:
+    """A worker's share of this node's memory, when the job does not say; `workers` of the whole job."""
+    return int(psutil.virtual_memory().total * WORKERS_SHARE / min(workers, available_cores()))

@@ -1,0 +1,71 @@
+"""Remembers, outside every worker, what each worker has in hand, so that a worker's death can be understood.
+
+A worker is a Ray actor; what kills it (the memory monitor, an administrator, a lost node) kills what it remembers too,
+and Ray gives its work to another. That one asks here first: was this work begun before, by a worker that is gone? Then
+it is taken up item by item, each noted before it is touched; an item that was in hand at two deaths is convicted, and
+not touched again. The death of a whole node convicts nobody.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Deaths of a worker with an item alone in hand after which the item is not touched again.
+CONVICTING_DEATHS = 2
+
+
+@dataclass
+class Advice:
+    """How to take up a piece of work."""
+
+    one_by_one: bool = False
+    convicted: list[int] = field(default_factory=list)
+
+
+class Watchdog:
+    """Runs as one Ray actor beside the driver. Work is named by chunk and offset, items by their position in it."""
+
+    def __init__(self) -> None:
+        self._holders: dict[tuple[int, int], str] = {}
+        self._in_hand: dict[tuple[int, int], int] = {}
+        self._begun: Counter[tuple[int, int]] = Counter()
+        self._deaths: Counter[tuple[tuple[int, int], int]] = Counter()
+
+    def begin(self, work: tuple[int, int], node: str) -> Advice:
+        """A worker on `node` takes up `work`."""
+        before = self._holders.get(work)
+        if before is not None and self._alive(before):
+            self._begun[work] += 1
+            if work in self._in_hand:
+                self._deaths[work, self._in_hand[work]] += 1
+        self._in_hand.pop(work, None)
+        self._holders[work] = node
+        convicted = [item for (of, item), deaths in self._deaths.items() if of == work and deaths >= CONVICTING_DEATHS]
+        return Advice(one_by_one=self._begun[work] > 0, convicted=convicted)
+
+    def note(self, work: tuple[int, int], item: int) -> None:
+        """The item is about to be touched, alone."""
+        self._in_hand[work] = item
+
+    def end(self, work: tuple[int, int]) -> None:
+        """The work is done."""
+        self._holders.pop(work, None)
+        self._in_hand.pop(work, None)
+
+    def _alive(self, node: str) -> bool:
+        import ray
+
+        return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
+
+
+def start() -> Any:
+    """A watchdog on the driver's node. Returns the actor's handle, which workers are given."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+    return (
+        ray.remote(Watchdog)
+        .options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+        .remote()
+    )

@@ -1,0 +1,333 @@
+"""The command `pinakes`: a thin wrapper of the library. Heavy imports are inside the commands."""
+
+import json
+import signal
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pinakes.jobs.planning import PlanSummary
+    from pinakes.jobs.running import RunSummary
+
+
+class Exit(IntEnum):
+    """Exit codes; 2 is for words that the command line does not know."""
+
+    OK = 0
+    CANNOT_RUN = 1
+    SOME_FAILED = 3
+    INTERRUPTED = 130
+
+
+app = typer.Typer(
+    name="pinakes",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Catalogue archives of images: what is in every picture, as Delta tables.\n\n"
+    "Exit codes: 0 all well, 1 could not run or go on, 2 unknown words, 3 some items failed, 130 interrupted.",
+)
+models_app = typer.Typer(help="The models: what they are, and fetching them.", invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+Source = Annotated[
+    str, typer.Argument(help="folder, any fsspec URL, glob, manifest (.jsonl, .csv, .parquet) or JOB.yaml")
+]
+CatalogDir = Annotated[
+    str | None,
+    typer.Option("--catalog", "-c", envvar="PINAKES_CATALOG", help="folder or bucket prefix of the catalogue"),
+]
+Operators = Annotated[str | None, typer.Option(help="names with commas between; every operator when not given")]
+Workers = Annotated[int | None, typer.Option(help="processes that look; one per free core when not given", min=1)]
+AsJson = Annotated[bool, typer.Option("--json", help="for a script to read")]
+
+
+@app.command()
+def run(
+    source: Source,
+    catalog: CatalogDir = None,
+    operators: Operators = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what is new or changed, and write what was seen."""
+    from pinakes.jobs import running
+    from pinakes.jobs.progress import Progress
+
+    summary = running.run(source, catalog, _names(operators), workers=workers, progress=Progress(err))
+    _end(summary, as_json)
+
+
+@app.command()
+def retry(
+    source: Annotated[
+        str | None, typer.Argument(help="as for run; that of the catalogue's last run when not given")
+    ] = None,
+    catalog: CatalogDir = None,
+    operators: Operators = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look again at what failed, and at nothing else."""
+    from pinakes.jobs import running
+    from pinakes.jobs.progress import Progress
+
+    summary = running.retry(source, catalog, _names(operators), workers=workers, progress=Progress(err))
+    _end(summary, as_json)
+
+
+@app.command()
+def plan(source: Source, catalog: CatalogDir = None, operators: Operators = None, as_json: AsJson = False) -> None:
+    """Say what a run would do. Touches nothing."""
+    from dataclasses import asdict
+
+    from pinakes.jobs import running
+
+    found = running.plan(source, catalog, _names(operators))
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    _print_plan(found)
+
+
+@app.command()
+def status(catalog: CatalogDir = None, as_json: AsJson = False) -> None:
+    """Runs, tables, rows, and failures by code."""
+    from pinakes.catalog.status import status as catalog_status
+
+    found = catalog_status(_catalog(catalog))
+    if as_json:
+        print(json.dumps(found, default=str))
+        return
+    out.print(f"catalogue {found['catalog']}\n", highlight=False, markup=False)
+    for title in ("tables", "runs", "failures"):
+        if found[title]:
+            out.print(_grid(title, found[title]))
+    if not found["failures"]:
+        out.print("no failures")
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="a DuckDB query over the tables and the latest_* views")],
+    catalog: CatalogDir = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="comma-separated values")] = False,
+    as_json: AsJson = False,
+    output: Annotated[Path | None, typer.Option(help="write the answer to a .parquet file")] = None,
+) -> None:
+    """Ask a question of the tables."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    answer = _catalog(catalog).sql(query)
+    if output is not None:
+        pyarrow.parquet.write_table(answer, output)
+        err.print(f"{answer.num_rows:,} rows in {output}", highlight=False, markup=False)
+    elif as_csv:
+        flat = [
+            column if _is_flat(column.type) else [_cell(value) for value in column.to_pylist()]
+            for column in answer.columns
+        ]
+        pyarrow.csv.write_csv(pyarrow.table(flat, names=answer.column_names), sys.stdout.buffer)
+    elif as_json:
+        for row in answer.to_pylist():
+            print(json.dumps(row, default=str, ensure_ascii=False))
+    else:
+        out.print(_grid(None, answer.to_pylist(), answer.column_names))
+
+
+@models_app.callback()
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """The models: task, size, licence, whether they are here."""
+    if context.invoked_subcommand:
+        return
+    from pinakes.operators import models as registry
+
+    rows = [
+        {
+            "model": entry.name,
+            "task": entry.task,
+            "MB": round(entry.bytes / 1e6, 1),
+            "licence": entry.licence,
+            "here": "yes" if registry.is_here(entry.name) else "no",
+            "quality": entry.quality,
+        }
+        for entry in registry.entries()
+    ]
+    print(json.dumps(rows)) if as_json else out.print(_grid("models", rows))
+
+
+@models_app.command("pull")
+def models_pull(
+    names: Annotated[list[str] | None, typer.Argument(help="models; every one when not given")] = None,
+) -> None:
+    """Fetch models and check them against the hashes on record."""
+    from pinakes.operators import models as registry
+
+    for folder in registry.pull_all(names or [entry.name for entry in registry.entries()], report=_say):
+        out.print(str(folder), highlight=False, markup=False)
+
+
+def main() -> None:
+    """Run the command line; one line and an exit code for what goes wrong, and no traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=False)
+        sys.exit(Exit.OK)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted: what was committed is safe; run again to go on")
+        sys.exit(Exit.INTERRUPTED)
+    except Exception as error:
+        sys.exit(_failed(error))
+
+
+def _failed(error: Exception) -> int:
+    import click
+
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        return Exit.INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return Exit.OK
+    # Heavy modules are imported by now, if it was they that raised.
+    from pinakes.catalog.errors import CatalogError
+    from pinakes.cluster.errors import ClusterError
+    from pinakes.jobs.errors import JobError, SpecError
+    from pinakes.operators.errors import ConfigError, OperatorError
+
+    if not isinstance(error, (CatalogError, ClusterError, JobError, OperatorError, OSError)):
+        raise error
+    err.print(f"pinakes: {error}", style="red", highlight=False, markup=False)
+    return 2 if isinstance(error, (SpecError, ConfigError)) else Exit.CANNOT_RUN
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    # A scheduler's polite end is as good as Ctrl-C: commit what is finished.
+    raise KeyboardInterrupt
+
+
+def _names(operators: str | None) -> list[str] | None:
+    return None if operators is None else [name.strip() for name in operators.split(",") if name.strip()]
+
+
+def _catalog(url: str | None) -> Any:
+    from pinakes.catalog import Catalog
+    from pinakes.jobs.errors import SpecError
+
+    if url is None:
+        raise SpecError("name the catalogue: --catalog DIR, or the variable PINAKES_CATALOG")
+    return Catalog(url)
+
+
+def _say(message: str) -> None:
+    err.print(message, style="dim", highlight=False, markup=False)
+
+
+def _end(summary: "RunSummary", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary.as_dict()))
+    else:
+        _print_run(summary)
+    if summary.status == "interrupted":
+        raise typer.Exit(Exit.INTERRUPTED)
+    if summary.total("failed"):
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _print_plan(found: "PlanSummary") -> None:
+    rows = [
+        {"items": name, "count": getattr(found, name), "": meaning}
+        for name, meaning in {
+            "new": "not looked at yet",
+            "changed": "known by their place, with another version",
+            "again": "known, but an operator has another model or setting now",
+            "failed": "failed before: `pinakes retry` looks again",
+            "done": "nothing to do",
+            "gone": "looked at before, not in the source any more",
+            "due": "a run would look at these now",
+        }.items()
+    ]
+    out.print(_grid(f"plan for {found.source}", rows))
+    for name, looks in found.looks.items():
+        out.print(f"  {name}: {looks:,} to look at", highlight=False)
+    if found.passed_over:
+        out.print(f"  {found.passed_over:,} other files passed over", highlight=False)
+
+
+def _print_run(summary: "RunSummary") -> None:
+    found = summary.plan
+    if not found.due:
+        failed = f"; {found.failed:,} failed before (`pinakes retry` looks again)" if found.failed else ""
+        out.print(f"nothing to look at: {found.done:,} of {found.items:,} items are done{failed}", highlight=False)
+        return
+    rows = [
+        {
+            "operator": name,
+            "ok": counts.get("ok", 0),
+            "failed": counts.get("failed", 0),
+            "skipped": counts.get("skipped", 0),
+            "rows": summary.results[name],
+        }
+        for name, counts in sorted(summary.looks.items())
+    ]
+    out.print(_grid(None, rows))
+    working = max(summary.seconds - summary.start_s, 1e-3)
+    out.print(
+        f"{summary.items:,} items in {summary.seconds:.1f} s ({summary.items / working:.1f}/s after "
+        f"{summary.start_s:.1f} s of start-up), {summary.commits} commits to {summary.catalog}",
+        highlight=False,
+        markup=False,
+    )
+    if summary.done_by_others:
+        out.print(f"{summary.done_by_others:,} looks were committed by another run first", highlight=False)
+    for code, items in sorted(summary.errors.items()):
+        out.print(f"  {code}: {items:,} items", style="red", highlight=False)
+
+
+def _grid(title: str | None, rows: "list[dict[str, Any]]", columns: list[str] | None = None) -> Table:
+    columns = columns or list(rows[0])
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        number = bool(rows) and all(isinstance(row[column], (int, float)) for row in rows)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(row[column]) for column in columns))
+    return table
+
+
+def _text(value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return escape(_cell(value))
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False).strip('"')
+
+
+def _is_flat(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return not pa.types.is_nested(kind)

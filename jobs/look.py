@@ -1,0 +1,225 @@
+"""Look at items: fetch, decode once, every operator that is due, rows for every table. No Ray, no Delta.
+
+What goes in is a batch of the plan (`WORK`), what comes out the rows of one or more tables, the ledger's among them.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pinakes.catalog.schema import LEDGER, TIMESTAMP
+from pinakes.jobs.fetch import fetch
+from pinakes.operators.decode import decode
+from pinakes.operators.errors import ErrorCode, MediaError
+from pinakes.operators.operator import Operator, Picture
+
+#: The work of a run: an item, and the operators that are due with the number of the attempt.
+WORK = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("item_key", pa.string(), nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("mtime", TIMESTAMP),
+        pa.field("etag", pa.string()),
+        pa.field("error_code", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("operators", pa.list_(pa.string()), nullable=False),
+        pa.field("attempts", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+
+#: Pictures in memory at once: what an operator gets as one batch.
+BATCH = 8
+#: Files that are fetched ahead of the picture in hand.
+AHEAD = 16
+
+Item = dict[str, Any]
+Tables = dict[str, pa.Table]
+#: An item that could be opened: its position in the work, itself, its content's hash, its picture.
+Seen = tuple[int, Item, str, Picture]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one item may cost."""
+
+    max_pixels: int
+    max_bytes: int
+
+
+class Looker:
+    """Holds the loaded operators of a job and looks at items with them.
+
+    `in_hand` is told the positions of the items that are about to be touched by native code, and an empty list after:
+    should the process die, it was one of them.
+    """
+
+    def __init__(
+        self, operators: Mapping[str, Operator], limits: Limits, in_hand: Callable[[Sequence[int]], None]
+    ) -> None:
+        self.operators = operators
+        self.limits = limits
+        self._in_hand = in_hand
+        self._fetchers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="fetch")
+
+    def look(self, work: pa.Table) -> Iterator[tuple[list[int], Tables]]:
+        """Yield, batch by batch, the positions of the items that are finished, and their rows."""
+        items: list[Item] = work.to_pylist()
+        waiting: deque[Future[bytes]] = deque()
+        ahead = iter(items)
+        for start in range(0, len(items), BATCH):
+            batch = list(enumerate(items[start : start + BATCH], start))
+            while len(waiting) < AHEAD + len(batch) and (coming := next(ahead, None)) is not None:
+                waiting.append(self._fetchers.submit(self._fetch, coming))
+            rows = Rows(self.operators)
+            seen = []
+            for position, item in batch:
+                picture = self._open(position, item, waiting.popleft(), rows)
+                if picture is not None:
+                    seen.append((position, item, *picture))
+            for operator in self.operators.values():
+                due = [one for one in seen if operator.name in one[1]["operators"]]
+                if due:
+                    self._apply(operator, due, rows)
+            yield [position for position, _ in batch], rows.tables()
+
+    @contextmanager
+    def _holding(self, positions: Sequence[int]) -> Iterator[None]:
+        self._in_hand(positions)
+        try:
+            yield
+        finally:
+            self._in_hand([])
+
+    def _fetch(self, item: Item) -> bytes:
+        if item["error_code"]:
+            raise MediaError(ErrorCode(item["error_code"]), item["error_message"] or "")
+        return fetch(item["uri"], self.limits.max_bytes)
+
+    def _open(self, position: int, item: Item, coming: "Future[bytes]", rows: "Rows") -> tuple[str, Picture] | None:
+        content_id = None
+        try:
+            data = coming.result()
+            content_id = blake2b(data, digest_size=16).hexdigest()
+            with self._holding([position]):
+                pixels, facts = decode(data, name=item["uri"], max_pixels=self.limits.max_pixels)
+            return content_id, Picture(pixels, facts, etag=item["etag"], mtime=item["mtime"])
+        except MediaError as error:
+            rows.fail(item, item["operators"], error.code, str(error), content_id)
+        except MemoryError:
+            rows.fail(item, item["operators"], ErrorCode.OUT_OF_MEMORY, "not enough memory to decode it", content_id)
+        except Exception as error:  # decoders raise all sorts on broken files
+            rows.fail(item, item["operators"], ErrorCode.CORRUPT, f"{type(error).__name__}: {error}"[:300], content_id)
+        return None
+
+    def _apply(self, operator: Operator, due: Sequence[Seen], rows: "Rows") -> None:
+        """One operator on a batch; when it raises, one by one, so that only what it cannot take is failed."""
+        try:
+            with self._holding([position for position, _, _, _ in due]):
+                found = operator.look([picture for _, _, _, picture in due])
+            rows.add(operator, due, found)
+        except Exception as error:  # an operator may be anyone's code
+            if len(due) == 1:
+                _, item, content_id, _ = due[0]
+                message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                rows.fail(item, [operator.name], ErrorCode.OPERATOR_FAILED, message, content_id)
+                return
+            for one in due:
+                self._apply(operator, [one], rows)
+
+
+class Rows:
+    """Collects the rows of a batch of items, column by column."""
+
+    def __init__(self, operators: Mapping[str, Operator]) -> None:
+        self._operators = operators
+        self._results: dict[str, list[pa.Table]] = {}
+        self._ledger: list[dict[str, Any]] = []
+
+    def add(self, operator: Operator, due: Sequence[Seen], found: Mapping[str, pa.Table]) -> None:
+        """The results of one operator for a batch: shared columns before its own, and a ledger row for each item."""
+        counts = np.zeros(len(due), np.int64)
+        shared = pa.table(
+            {
+                "uri": [item["uri"] for _, item, _, _ in due],
+                "item_key": [item["item_key"] for _, item, _, _ in due],
+                "content_id": [content_id for _, _, content_id, _ in due],
+                "frame_ms": pa.array([picture.frame_ms for _, _, _, picture in due], pa.int64()),
+                "model": [operator.model] * len(due),
+                "fingerprint": [operator.fingerprint] * len(due),
+                "attempt": pa.array([_attempt(item, operator.name) for _, item, _, _ in due], pa.int32()),
+            }
+        )
+        made = {}
+        for table, columns in operator.tables.items():
+            rows = found[table]
+            picture = rows["picture"].to_numpy()
+            counts += np.bincount(picture, minlength=len(due))
+            own = rows.select(columns.names).cast(columns)
+            made[table] = pa.table({**_columns(shared.take(picture)), **_columns(own)})
+        # Only now, when nothing can raise any more: no rows without their ledger row.
+        for table, rows in made.items():
+            self._results.setdefault(table, []).append(rows)
+        for (_, item, content_id, _), count in zip(due, counts.tolist(), strict=True):
+            self._ledger.append(self._row(item, operator.name, content_id, "ok", count))
+
+    def fail(
+        self, item: Item, operators: Sequence[str], code: ErrorCode, message: str, content_id: str | None = None
+    ) -> None:
+        """A ledger row for each operator that could not look."""
+        status = "skipped" if code is ErrorCode.NOT_MEDIA else "failed"
+        for name in operators:
+            self._ledger.append(self._row(item, name, content_id, status, 0, code, message))
+
+    def _row(
+        self,
+        item: Item,
+        operator: str,
+        content_id: str | None,
+        status: str,
+        results: int,
+        code: ErrorCode | None = None,
+        message: str | None = None,
+    ) -> dict[str, Any]:
+        return {
+            "uri": item["uri"],
+            "item_key": item["item_key"],
+            "content_id": content_id,
+            "operator": operator,
+            "model": self._operators[operator].model,
+            "fingerprint": self._operators[operator].fingerprint,
+            "window_start_ms": None,
+            "attempt": _attempt(item, operator),
+            "status": status,
+            "results": results,
+            "error_code": code and code.value,
+            "error_message": message,
+            "finished_at": datetime.now(UTC),
+        }
+
+    def tables(self) -> Tables:
+        """All rows so far, by table, without the columns that the commit adds."""
+        ledger = pa.Table.from_pylist(self._ledger, schema=uncommitted(LEDGER))
+        return {**{table: pa.concat_tables(rows) for table, rows in self._results.items()}, "ledger": ledger}
+
+
+def uncommitted(schema: pa.Schema) -> pa.Schema:
+    """A table's schema before the commit adds the run and its own number."""
+    return pa.schema([field for field in schema if field.name not in ("run_id", "n")])
+
+
+def _attempt(item: Item, operator: str) -> int:
+    attempt: int = item["attempts"][item["operators"].index(operator)]
+    return attempt
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))

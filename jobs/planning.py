@@ -1,0 +1,217 @@
+"""What a run has to do: the listing less what the ledger says is done. In DuckDB, which spills to disk.
+
+Nothing here writes to the catalogue but `write_chunks`, which `run` alone calls.
+"""
+
+import io
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pinakes.catalog import Catalog
+from pinakes.jobs.listing import Listing
+from pinakes.jobs.look import WORK
+from pinakes.jobs.pipeline import Chunk
+from pinakes.operators.errors import ErrorCode
+from pinakes.operators.operator import Operator
+
+#: DuckDB's own memory; beyond it the plan goes to a temporary folder.
+MEMORY = "700MB"
+MAX_CHUNKS = 5000
+MIN_CHUNK, FULL_CHUNK = 4, 64
+ROW_GROUPS_PER_FILE = 64
+
+#: The ledger of the operators in question: their newest look at each item with the fingerprint they have now.
+_KNOWN = """
+    CREATE TABLE known AS
+    SELECT item_key, fingerprint, max(attempt) AS attempt, arg_max(status, attempt) AS status,
+           arg_max(error_code, attempt) AS error_code
+    FROM ledger SEMI JOIN wanted USING (fingerprint)
+    WHERE window_start_ms IS NULL
+    GROUP BY item_key, fingerprint
+"""
+
+#: One row per item and operator that is not done, with what to do about it.
+_DUE = """
+    CREATE TABLE due AS
+    SELECT listed.rowid AS item, wanted.operator, coalesce(known.attempt, 0) + 1 AS attempt,
+           known.status IS NOT NULL AS failed,
+           CASE WHEN known.status IS NULL THEN $fresh
+                WHEN list_contains($transient, known.error_code) THEN true
+                ELSE $failed END AS now
+    FROM listed CROSS JOIN wanted LEFT JOIN known USING (item_key, fingerprint)
+    WHERE known.status IS NULL OR known.status = 'failed'
+"""
+
+#: One row per item that is not done.
+_ITEMS = """
+    CREATE TABLE unfinished AS
+    SELECT item, bool_or(failed) AS failed, bool_or(now) AS now,
+           CASE WHEN bool_or(failed) THEN 'failed'
+                WHEN any_value(listed.item_key) IN (SELECT item_key FROM seen) THEN 'again'
+                WHEN any_value(listed.uri) IN (SELECT uri FROM seen) THEN 'changed'
+                ELSE 'new' END AS state
+    FROM due JOIN listed ON listed.rowid = due.item GROUP BY item
+"""
+
+_WORK = """
+    SELECT listed.uri, listed.item_key, listed.size, listed.mtime, listed.etag, listed.error_code,
+           listed.error_message, list(due.operator) AS operators, list(due.attempt::INTEGER) AS attempts
+    FROM due JOIN listed ON listed.rowid = due.item
+    WHERE due.now
+    GROUP BY ALL ORDER BY listed.uri
+"""
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """Items by what is to be done about them, and looks (item x operator) to do."""
+
+    source: str
+    items: int
+    new: int
+    changed: int
+    again: int  # known items that an operator has not seen with its present model and settings
+    failed: int  # they stay failed until `pinakes retry`, but for transient failures
+    done: int
+    gone: int  # looked at by an earlier run over this source, and not there any more
+    due: int  # items that this run looks at
+    looks: dict[str, int]  # by operator
+    passed_over: int  # files whose names say that they are no pictures
+
+
+class Plan:
+    """The work of a run, in a temporary DuckDB database. `since` is the last commit that it took into account."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, summary: PlanSummary, since: int) -> None:
+        self._connection = connection
+        self.summary = summary
+        self.since = since
+
+    def write_chunks(self, catalog: Catalog, run_id: str, workers: int) -> list[Chunk]:
+        """Write the work as Parquet files beside the tables, where every worker can read it, a row group a chunk."""
+        size = chunk_size(self.summary.due, workers)
+        reader = self._connection.execute(_WORK).to_arrow_reader(size * ROW_GROUPS_PER_FILE)
+        chunks: list[Chunk] = []
+        pending = WORK.empty_table()
+        for batch in reader:
+            pending = pa.concat_tables([pending, pa.Table.from_batches([batch]).cast(WORK)])
+            while pending.num_rows >= size * ROW_GROUPS_PER_FILE:
+                self._write_file(catalog, run_id, pending.slice(0, size * ROW_GROUPS_PER_FILE), size, chunks)
+                pending = pending.slice(size * ROW_GROUPS_PER_FILE)
+        if pending.num_rows:
+            self._write_file(catalog, run_id, pending, size, chunks)
+        return chunks
+
+    def _write_file(self, catalog: Catalog, run_id: str, work: pa.Table, size: int, chunks: list[Chunk]) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(work, buffer, row_group_size=size)
+        name = f"{plan_folder(run_id)}/{len(chunks):08d}.parquet"
+        catalog.storage.write(name, buffer.getvalue())
+        groups = math.ceil(work.num_rows / size)
+        chunks += [Chunk(len(chunks) + group, f"{catalog.url}/{name}", group) for group in range(groups)]
+
+
+def plan_folder(run_id: str) -> str:
+    """Where a run keeps its work, for as long as it runs."""
+    return f"_pinakes/plans/{run_id}"
+
+
+def chunk_size(items: int, workers: int) -> int:
+    """Small enough that all workers end together, large enough that Ray has at most some thousand chunks to hold."""
+    even = math.ceil(items / (workers * 8))
+    return max(min(max(even, MIN_CHUNK), FULL_CHUNK), math.ceil(items / MAX_CHUNKS))
+
+
+@contextmanager
+def make_plan(
+    listing: Listing,
+    source: str,
+    operators: Mapping[str, Operator],
+    catalog: Catalog | None,
+    *,
+    failed_only: bool = False,
+) -> Iterator[Plan]:
+    """List the source and hold it against the ledger; the plan lives as long as the `with`.
+
+    `failed_only` takes what failed, whatever the reason, and leaves everything else. Raises SourceError, CatalogError.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="pinakes-plan-") as folder,
+        duckdb.connect(str(Path(folder) / "plan.duckdb"), config={"memory_limit": MEMORY}) as connection,
+    ):
+        connection.execute("SET preserve_insertion_order = false")
+        connection.register("listing", listing.reader())
+        connection.execute(
+            "CREATE TABLE listed AS SELECT DISTINCT ON (uri) *, "
+            "left(sha256(uri || chr(0) || version), 32) AS item_key FROM listing"
+        )
+        connection.unregister("listing")
+        wanted = {"operator": list(operators), "fingerprint": [one.fingerprint for one in operators.values()]}
+        connection.register("wanted", pa.table(wanted))
+        since = _attach_ledger(connection, catalog, source)
+        connection.execute(_KNOWN)
+        connection.execute(
+            _DUE,
+            {
+                "fresh": not failed_only,
+                "failed": failed_only,
+                "transient": [code.value for code in ErrorCode if code.transient],
+            },
+        )
+        connection.execute(_ITEMS)
+        yield Plan(connection, _summary(connection, source, listing.passed_over), since)
+
+
+def _attach_ledger(connection: duckdb.DuckDBPyConnection, catalog: Catalog | None, source: str) -> int:
+    """Make the tables `ledger`, `seen` (places and items ever looked at) and `earlier` (runs over this source)."""
+    if catalog is None:
+        connection.execute("CREATE TABLE seen (uri VARCHAR, item_key VARCHAR)")
+        connection.execute(
+            "CREATE TABLE ledger (item_key VARCHAR, fingerprint VARCHAR, attempt INTEGER, status VARCHAR, "
+            "error_code VARCHAR, window_start_ms BIGINT)"
+        )
+        connection.execute("CREATE TABLE gone AS SELECT 0 AS items")
+        return 0
+    ledger, pending, since = catalog.ledger()
+    connection.register("applied_ledger", ledger)
+    connection.register("pending_ledger", pending)
+    connection.register("runs", catalog.table("runs").to_pyarrow_dataset())
+    connection.execute("CREATE VIEW ledger AS FROM applied_ledger UNION ALL BY NAME FROM pending_ledger")
+    connection.execute("CREATE TABLE seen AS SELECT DISTINCT uri, item_key FROM ledger")
+    connection.execute(
+        "CREATE TABLE gone AS SELECT count(DISTINCT uri) AS items FROM ledger "
+        "SEMI JOIN (SELECT run_id FROM runs WHERE source = $source) USING (run_id) ANTI JOIN listed USING (uri)",
+        {"source": source},
+    )
+    return since
+
+
+def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: int) -> PlanSummary:
+    states = dict(connection.execute("SELECT state, count(*) FROM unfinished GROUP BY state").fetchall())
+    items, due, gone = connection.execute(
+        "SELECT (SELECT count(*) FROM listed), (SELECT count(*) FROM unfinished WHERE now), (SELECT items FROM gone)"
+    ).fetchall()[0]
+    looks = dict(
+        connection.execute("SELECT operator, count(*) FROM due WHERE now GROUP BY operator ORDER BY 1").fetchall()
+    )
+    return PlanSummary(
+        source=source,
+        items=items,
+        new=states.get("new", 0),
+        changed=states.get("changed", 0),
+        again=states.get("again", 0),
+        failed=states.get("failed", 0),
+        done=items - sum(states.values()),
+        gone=gone,
+        due=due,
+        looks=looks,
+        passed_over=passed_over,
+    )

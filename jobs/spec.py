@@ -1,0 +1,78 @@
+"""The job: what to look at, with which operators, where to keep what they saw."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pinakes.jobs.errors import SpecError
+
+
+class JobSpec(BaseModel):
+    """A job as its YAML file spells it. Only `operators` can change an answer; the rest is where and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(min_length=1, description="fsspec URL, path, glob or manifest")
+    catalog: str = Field(min_length=1, description="folder or bucket prefix of the catalogue")
+    name: str = Field(default="", description="shown by `pinakes status`; the source when not given")
+    operators: dict[str, dict[str, Any]] | None = Field(
+        default=None, description="operators and their settings; every operator when not given"
+    )
+    workers: int | None = Field(default=None, ge=1, description="processes that look; one per free core when not given")
+    time_limit_s: float = Field(default=120, gt=0, description="seconds that one operator may take over one picture")
+    commit_every_s: float = Field(default=30, gt=0, description="the most work, in seconds, that a kill loses")
+    worker_memory_gb: float | None = Field(
+        default=None, gt=0, description="memory that one process may take; its share of the node's when not given"
+    )
+    max_megapixels: float = Field(default=300, gt=0, description="larger pictures are refused before they are decoded")
+    max_megabytes: float = Field(default=512, gt=0, description="larger files are not fetched")
+
+    @field_validator("operators", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """`[labels, objects]` and `{labels: }` mean the same as `{labels: {}}`."""
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return {str(name): {} for name in value}
+        if isinstance(value, Mapping):
+            return {name: settings or {} for name, settings in value.items()}
+        return value
+
+    @property
+    def job(self) -> str:
+        return self.name or self.source
+
+
+def make_spec(**fields: Any) -> JobSpec:
+    """A job from its fields. Raises SpecError with one line that says which field is wrong."""
+    try:
+        return JobSpec.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        raise SpecError(_first(error)) from None
+
+
+def read_spec(path: str | Path, **overrides: Any) -> JobSpec:
+    """A job from a YAML file; its relative paths are from the file's folder. Raises SpecError."""
+    path = Path(path)
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict):
+        raise SpecError(f"{path}: a job is a list of `name: value`, at least `source:` and `catalog:`")
+    for field in ("source", "catalog"):
+        if isinstance(fields.get(field), str) and "://" not in fields[field]:
+            fields[field] = str(path.parent.resolve() / fields[field])
+    fields.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return JobSpec.model_validate(fields)
+    except ValidationError as error:
+        raise SpecError(f"{path}: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']} (a job has: {', '.join(JobSpec.model_fields)})"

