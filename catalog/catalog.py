@@ -135,7 +135,7 @@ class Catalog:
     def record_run(self, row: Mapping[str, Any]) -> None:
         """Append the start or the end of a run; columns not given are null."""
         table = self.table("runs", RUNS)
-        rows = pa.Table.from_pylist([{"at": datetime.now(UTC), **row}], schema=RUNS)
+        rows = pa.Table.from_pylist([{"recorded_at": datetime.now(UTC), **row}], schema=RUNS)
         with self.storage.reporting("recording the run"):
             write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(max_commit_retries=20))
 

@@ -128,7 +128,15 @@ class CommitLog:
     def _append(self, log: DeltaTable, n: int, commit_id: str, actions: list[Action]) -> bool:
         """Write row n on that snapshot. False when another driver was first."""
         row = pa.Table.from_pylist(
-            [{"n": n, "run_id": self.run_id, "commit_id": commit_id, "at": datetime.now(UTC), "actions": actions}],
+            [
+                {
+                    "n": n,
+                    "run_id": self.run_id,
+                    "commit_id": commit_id,
+                    "committed_at": datetime.now(UTC),
+                    "actions": actions,
+                }
+            ],
             schema=COMMITS,
         )
         action = write_part(self.storage, LOG, row, n)

@@ -54,7 +54,7 @@ COMMITS = pa.schema(
         N,
         RUN_ID,
         column("commit_id", pa.string(), "random name by which its writer knows it again", nullable=False),
-        column("at", TIMESTAMP, "when it was written", nullable=False),
+        column("committed_at", TIMESTAMP, "when it was written", nullable=False),
         column(
             "actions",
             pa.list_(
@@ -89,7 +89,7 @@ RUNS = pa.schema(
         column("failed", pa.int64(), "looks that failed"),
         column("skipped", pa.int64(), "looks that were skipped"),
         column("message", pa.string(), "why it failed or was interrupted"),
-        column("at", TIMESTAMP, "when", nullable=False),
+        column("recorded_at", TIMESTAMP, "when the run started or ended", nullable=False),
     ]
 )
 

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 #: The newest row of each run; one that has only its first is running, or was killed.
 _RUNS = """
-    SELECT run_id, arg_max(status, at) AS status, min(at) AS started, max(at) - min(at) AS took,
+    SELECT run_id, arg_max(status, recorded_at) AS status, min(recorded_at) AS started,
+           max(recorded_at) - min(recorded_at) AS took,
            max(items) AS items, max(ok) AS ok, max(failed) AS failed, max(skipped) AS skipped,
            any_value(source) AS source, any_value(message) AS message
     FROM runs GROUP BY run_id ORDER BY started DESC LIMIT 10

@@ -25,6 +25,7 @@ def connected(workers: int | None = None) -> Iterator[int]:
     # Before the import: Ray reads them then.
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
@@ -38,7 +39,8 @@ def connected(workers: int | None = None) -> Iterator[int]:
             "_node_ip_address": "127.0.0.1",
         }
         try:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, **({} if address else here))
+            with _silent_stderr():
+                ray.init(logging_level=logging.ERROR, log_to_driver=False, **({} if address else here))
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             where = f"the Ray cluster at {address}" if address else "Ray on this machine"
             raise ClusterError(f"{where} cannot be reached or started: {' '.join(str(error).split())[:300]}") from error
@@ -49,6 +51,20 @@ def connected(workers: int | None = None) -> Iterator[int]:
     finally:
         if ours:
             ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Ray's C++ side writes of its own log level there, whatever the level is."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def quiet() -> None:

@@ -1,6 +1,7 @@
 """The command `pinakes`: a thin wrapper of the library. Heavy imports are inside the commands."""
 
 import json
+import os
 import signal
 import sys
 from enum import IntEnum
@@ -196,15 +197,13 @@ def main() -> None:
 
 
 def _failed(error: Exception) -> int:
-    import click
-
-    if isinstance(error, click.ClickException):
-        error.show()
-        return error.exit_code
-    if isinstance(error, click.Abort):
+    if isinstance(error, typer.Abort):
         return Exit.INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return Exit.OK
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer's, whose class is private
+        error.show()
+        return int(error.exit_code)
     # Heavy modules are imported by now, if it was they that raised.
     from pinakes.catalog.errors import CatalogError
     from pinakes.cluster.errors import ClusterError
@@ -212,7 +211,10 @@ def _failed(error: Exception) -> int:
     from pinakes.operators.errors import ConfigError, OperatorError
 
     if not isinstance(error, (CatalogError, ClusterError, JobError, OperatorError, OSError)):
-        raise error
+        if os.environ.get("PINAKES_TRACEBACK"):
+            raise error
+        _say("this is a fault of pinakes itself; with PINAKES_TRACEBACK=1 it says where")
+        error = RuntimeError(f"{type(error).__name__}: {error}")
     err.print(f"pinakes: {error}", style="red", highlight=False, markup=False)
     return 2 if isinstance(error, (SpecError, ConfigError)) else Exit.CANNOT_RUN
 

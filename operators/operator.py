@@ -37,6 +37,10 @@ BOX = pa.struct(
 )
 
 
+#: The first column of every table that `look` returns: the picture's position in the batch.
+PICTURE = pa.field("picture", pa.int32(), nullable=False)
+
+
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
     """What the container says of an item, before any pixel is decoded. Sizes are of the upright picture, in pixels."""
@@ -65,7 +69,7 @@ class Picture:
     frame_ms: int | None = None
 
 
-#: Per table, the rows found: the operator's own columns behind an int32 column `picture`, the position in the batch.
+#: Per table, the rows found: the operator's own columns behind PICTURE.
 Results = Mapping[str, pa.Table]
 
 

@@ -1,0 +1,103 @@
+"""The operator `labels`: what a picture shows, as names of ImageNet-1k, by PP-LCNetV2.
+
+Preprocessing is the authors' own (short side to 256, bilinear; the middle 224 x 224), behind the averaging of
+`graph.resize`.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from pinakes.operators import models
+from pinakes.operators.graph import compile_graph, resize
+from pinakes.operators.operator import PICTURE, Operator, OperatorConfig, Picture, Results
+from pinakes.operators.wordnet import ancestors, categories, vocabulary
+
+MODEL = "pp-lcnetv2-base"
+SHORT_SIDE = 256
+CROP = 224
+
+#: The model sees the middle square only. A longer picture is first cut to this many times its short side, so that a
+#: strip of 1 x 1900 pixels is not enlarged to 256 x 486 400.
+LONGEST = 4
+
+SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), metadata={"description": "label, one of 1000 names"}),
+        pa.field(
+            "confidence",
+            pa.float32(),
+            metadata={"description": "probability by the model, 0 to 1; those of a picture add up to at most 1"},
+        ),
+        pa.field("ancestors", pa.list_(pa.string()), metadata={"description": "broader names, the nearest first"}),
+        pa.field("categories", pa.list_(pa.string()), metadata={"description": "categories of the label, may be none"}),
+    ]
+)
+
+
+CLASS_COLUMNS = ("name", "ancestors", "categories")
+
+
+class LabelsConfig(OperatorConfig):
+    """Settings of `labels`.
+
+    At 0.1, on 100 ImageNet photos, a photo had 1.3 labels and the true one was among them for 97 of 100; at 0.3 for 88,
+    and 6 photos had no label at all; at 0.05 for 98, with a third of all labels wrong.
+    """
+
+    min_confidence: float = Field(default=0.1, ge=0, le=1)
+    max_labels: int = Field(default=10, ge=1, le=1000)
+
+
+class Labels(Operator):
+    """Fills `labels`: up to `max_labels` names a picture, the most confident first."""
+
+    name = "labels"
+    tables: ClassVar = {"labels": SCHEMA}
+    Config = LabelsConfig
+    config: LabelsConfig
+
+    def model_names(self) -> tuple[str, ...]:
+        return (MODEL,)
+
+    def load(self) -> None:
+        """Raises ModelError when the model is not on this machine."""
+        self._graph = compile_graph(models.path(MODEL) / "inference.pdmodel", "x", CROP, CROP)
+        names = vocabulary("imagenet")["name"].to_pylist()
+        columns = [names, [ancestors(name) for name in names], [categories(name) for name in names]]
+        self._classes = pa.table(columns, schema=pa.schema([SCHEMA.field(name) for name in CLASS_COLUMNS]))
+
+    def look(self, pictures: Sequence[Picture]) -> Results:
+        scores = np.zeros((len(pictures), len(self._classes)), np.float32)
+        for row, picture in enumerate(pictures):
+            scores[row] = self._graph.infer({"x": crop(picture.pixels)[None]}, share_inputs=True)[0][0]
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : self.config.max_labels]
+        confidence = np.take_along_axis(scores, best, axis=1)
+        kept = confidence >= self.config.min_confidence
+        found = self._classes.take(pa.array(best[kept]))
+        columns = {
+            "picture": pa.array(np.nonzero(kept)[0].astype(np.int32)),
+            "name": found["name"],
+            "confidence": pa.array(confidence[kept]),
+            "ancestors": found["ancestors"],
+            "categories": found["categories"],
+        }
+        return {"labels": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}
+
+
+def crop(pixels: np.ndarray) -> np.ndarray:
+    """The model's view, (224, 224, 3) uint8: short side to 256, then the middle."""
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    if max(height, width) > LONGEST * short:
+        top, left = max(0, height - LONGEST * short) // 2, max(0, width - LONGEST * short) // 2
+        pixels = pixels[top : top + LONGEST * short, left : left + LONGEST * short]
+        height, width = pixels.shape[:2]
+    scale = SHORT_SIDE / short
+    pixels = resize(pixels, round(width * scale), round(height * scale), cv2.INTER_LINEAR)
+    top, left = (pixels.shape[0] - CROP) // 2, (pixels.shape[1] - CROP) // 2
+    return np.ascontiguousarray(pixels[top : top + CROP, left : left + CROP])
