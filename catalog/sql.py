@@ -50,4 +50,4 @@ def query(catalog: "Catalog", text: str) -> pa.Table:
             answer: pa.Table = connection.sql(text).to_arrow_table()
             return answer
         except duckdb.Error as error:
-            raise QueryError(str(error)) from error
+            raise QueryError(str(error).splitlines()[0]) from error

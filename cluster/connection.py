@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 
@@ -32,7 +33,7 @@ def connected(workers: int | None = None) -> Iterator[int]:
     ours = not ray.is_initialized()
     if ours:
         address = os.environ.get("RAY_ADDRESS")
-        here = {
+        here: dict[str, Any] = {
             "num_cpus": workers or available_cores(),
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +42,10 @@ app = typer.Typer(
 models_app = typer.Typer(help="The models: what they are, and fetching them.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 
-out = Console(soft_wrap=True)
+#: Wide enough for a table when there is no terminal to ask.
+PIPED_WIDTH = 160
+
+out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 Source = Annotated[
@@ -115,7 +120,7 @@ def status(catalog: CatalogDir = None, as_json: AsJson = False) -> None:
     out.print(f"catalogue {found['catalog']}\n", highlight=False, markup=False)
     for title in ("tables", "runs", "failures"):
         if found[title]:
-            out.print(_grid(title, found[title]))
+            out.print(grid(title, found[title]))
     if not found["failures"]:
         out.print("no failures")
 
@@ -146,7 +151,7 @@ def sql(
         for row in answer.to_pylist():
             print(json.dumps(row, default=str, ensure_ascii=False))
     else:
-        out.print(_grid(None, answer.to_pylist(), answer.column_names))
+        out.print(grid(None, answer.to_pylist(), answer.column_names))
 
 
 @models_app.callback()
@@ -167,7 +172,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         }
         for entry in registry.entries()
     ]
-    print(json.dumps(rows)) if as_json else out.print(_grid("models", rows))
+    print(json.dumps(rows)) if as_json else out.print(grid("models", rows))
 
 
 @models_app.command("pull")
@@ -182,18 +187,22 @@ def models_pull(
 
 
 def main() -> None:
-    """Run the command line; one line and an exit code for what goes wrong, and no traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Run the command line."""
+    sys.exit(guarded(lambda: app(standalone_mode=False)))
+
+
+def guarded(command: Callable[[], int | None]) -> int:
+    """The exit code of a command; one line and no traceback for what goes wrong."""
+    # A scheduler's polite end is as good as Ctrl-C: what is finished is committed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(standalone_mode=False)
-        sys.exit(Exit.OK)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
+        # Outside its standalone mode typer returns the code of a typer.Exit.
+        return command() or Exit.OK
     except KeyboardInterrupt:
         _say("interrupted: what was committed is safe; run again to go on")
-        sys.exit(Exit.INTERRUPTED)
+        return Exit.INTERRUPTED
     except Exception as error:
-        sys.exit(_failed(error))
+        return _failed(error)
 
 
 def _failed(error: Exception) -> int:
@@ -219,11 +228,6 @@ def _failed(error: Exception) -> int:
     return 2 if isinstance(error, (SpecError, ConfigError)) else Exit.CANNOT_RUN
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    # A scheduler's polite end is as good as Ctrl-C: commit what is finished.
-    raise KeyboardInterrupt
-
-
 def _names(operators: str | None) -> list[str] | None:
     return None if operators is None else [name.strip() for name in operators.split(",") if name.strip()]
 
@@ -245,7 +249,7 @@ def _end(summary: "RunSummary", as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary.as_dict()))
     else:
-        _print_run(summary)
+        print_run(summary)
     if summary.status == "interrupted":
         raise typer.Exit(Exit.INTERRUPTED)
     if summary.total("failed"):
@@ -265,14 +269,14 @@ def _print_plan(found: "PlanSummary") -> None:
             "due": "a run would look at these now",
         }.items()
     ]
-    out.print(_grid(f"plan for {found.source}", rows))
+    out.print(grid(f"plan for {found.source}", rows))
     for name, looks in found.looks.items():
         out.print(f"  {name}: {looks:,} to look at", highlight=False)
     if found.passed_over:
         out.print(f"  {found.passed_over:,} other files passed over", highlight=False)
 
 
-def _print_run(summary: "RunSummary") -> None:
+def print_run(summary: "RunSummary") -> None:
     found = summary.plan
     if not found.due:
         failed = f"; {found.failed:,} failed before (`pinakes retry` looks again)" if found.failed else ""
@@ -288,7 +292,7 @@ def _print_run(summary: "RunSummary") -> None:
         }
         for name, counts in sorted(summary.looks.items())
     ]
-    out.print(_grid(None, rows))
+    out.print(grid(None, rows))
     working = max(summary.seconds - summary.start_s, 1e-3)
     out.print(
         f"{summary.items:,} items in {summary.seconds:.1f} s ({summary.items / working:.1f}/s after "
@@ -302,7 +306,7 @@ def _print_run(summary: "RunSummary") -> None:
         out.print(f"  {code}: {items:,} items", style="red", highlight=False)
 
 
-def _grid(title: str | None, rows: "list[dict[str, Any]]", columns: list[str] | None = None) -> Table:
+def grid(title: str | None, rows: "list[dict[str, Any]]", columns: list[str] | None = None) -> Table:
     columns = columns or list(rows[0])
     table = Table(title=title, title_justify="left")
     for column in columns:
@@ -318,6 +322,12 @@ def _text(value: Any) -> str:
 
     if value is None:
         return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():.1f} s"
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return escape(", ".join(value))
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -115,6 +115,7 @@ def look_at(chunks: Iterable[Chunk], job: Job, workers: int) -> Iterator[Tables]
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
     )
     seen: set[tuple[int, int]] = set()
+    block: pa.Table
     for block in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         for piece in block.to_pylist():
             tables = {name: _from_bytes(rows) for name, rows in zip(piece["tables"], piece["rows"], strict=True)}

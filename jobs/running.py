@@ -117,7 +117,8 @@ def retry(
     if source is None:
         if catalog is None:
             raise SpecError("name the catalogue whose failures are to be tried again")
-        last = Catalog(str(catalog)).sql("SELECT spec FROM runs ORDER BY recorded_at DESC, run_id DESC LIMIT 1").to_pylist()
+        newest = "SELECT spec FROM runs ORDER BY recorded_at DESC, run_id DESC LIMIT 1"
+        last = Catalog(str(catalog)).sql(newest).to_pylist()
         if not last:
             raise SpecError(f"{catalog} has no runs yet: nothing to try again")
         spec = make_spec(**{**json.loads(last[0]["spec"]), "catalog": str(catalog)})

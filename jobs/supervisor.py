@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from multiprocessing import Pipe
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -130,7 +131,7 @@ class _Process:
     def send(self, work: pa.Table) -> None:
         self._outbox.send(work)
 
-    def receive(self) -> tuple[str, object]:
+    def receive(self) -> tuple[str, Any]:
         """The next message. Raises EOFError when the process is dead; kills it when it takes too much memory."""
         while not self._inbox.poll(POLL_S):
             try:
@@ -140,7 +141,7 @@ class _Process:
             if self._memory_bytes is not None and used > self._memory_bytes:
                 self._over_memory = True
                 self._popen.kill()
-        message: tuple[str, object] = self._inbox.recv()
+        message: tuple[str, Any] = self._inbox.recv()
         return message
 
     def died(self) -> tuple[ErrorCode, str]:

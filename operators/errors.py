@@ -1,9 +1,9 @@
 """What can be wrong with an item or a model.
 
-    OperatorError
-    ├── MediaError          one item cannot be looked at; becomes a ledger row with `code`
-    ├── ModelError          a model file is missing, unreachable or not the one on record
-    └── ConfigError         an operator's name or one of its settings is unknown or out of range
+OperatorError
+├── MediaError          one item cannot be looked at; becomes a ledger row with `code`
+├── ModelError          a model file is missing, unreachable or not the one on record
+└── ConfigError         an operator's name or one of its settings is unknown or out of range
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ class ErrorCode(StrEnum):
     """Why an item has no result: the `error_code` of the ledger."""
 
     NOT_MEDIA = "not_media"  # neither its name nor its content claims to be a picture (status: skipped)
-    UNSUPPORTED_FORMAT = "unsupported_format"  # media of a kind that is not read, or a file that is not what its name says
+    UNSUPPORTED_FORMAT = "unsupported_format"  # media that is not read, or a file that is not what its name says
     EMPTY = "empty"  # zero bytes
     TRUNCATED = "truncated"  # the file ends before the picture does
     CORRUPT = "corrupt"  # the decoder refuses it

