@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +14,8 @@ from pinakes.cluster.errors import ClusterError
 
 #: Of a Ray that we start ourselves; rows are small and pixels never go there.
 OBJECT_STORE_BYTES = 256 * 2**20
+#: Ray prints these to standard output, whatever it is told of logs. They are dealt with here, and are no answer.
+DEATHS_OF_WORKERS = "worker died or was killed|retries remaining|workers? killed|killed due to"
 #: Of a node's memory, what its workers may take together.
 WORKERS_SHARE = 0.75
 
@@ -28,6 +32,7 @@ def connected(workers: int | None = None) -> Iterator[int]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", DEATHS_OF_WORKERS)
     import ray
 
     ours = not ray.is_initialized()
@@ -40,7 +45,7 @@ def connected(workers: int | None = None) -> Iterator[int]:
             "_node_ip_address": "127.0.0.1",
         }
         try:
-            with _silent_stderr():
+            with _silent_stderr(), _own_sigterm():
                 ray.init(logging_level=logging.ERROR, log_to_driver=False, **({} if address else here))
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             where = f"the Ray cluster at {address}" if address else "Ray on this machine"
@@ -66,6 +71,21 @@ def _silent_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray's own handlers of SIGTERM end the process on the spot, with what is finished not committed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        signal.signal(signal.SIGTERM, kept or signal.SIG_DFL)
 
 
 def quiet() -> None:

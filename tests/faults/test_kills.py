@@ -1,0 +1,81 @@
+"""SIGKILL for the driver, its workers and the watchdog at random moments: what is left is whole, and goes on."""
+
+import random
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.pinakes_process import Job, Run, add_photos, wait
+
+
+@pytest.mark.timeout(900)
+def test_a_driver_killed_ten_times_at_any_moment_of_its_life(tmp_path: Path) -> None:
+    job, chance = Job(tmp_path, seconds=0.1), random.Random()
+    add_photos(job.archive, 160)
+    kills = 0
+    while kills < 10:
+        run = job.start()
+        if kills % 2:
+            before = job.commits()
+            wait(lambda: run.process.poll() is not None or job.commits() > before, "a run does not commit")  # noqa: B023
+            time.sleep(chance.uniform(0, 1.5))
+        else:
+            time.sleep(chance.uniform(0.3, 8))
+        if run.process.poll() is None:
+            run.process.kill()
+            kills += 1
+        else:
+            # Quicker than its kill: there must be work for those that are left.
+            assert run.process.returncode == 0, run.said
+            add_photos(job.archive, 80)
+        run.process.wait()
+        wait(lambda: not run.members(), "a killed driver left processes behind")  # noqa: B023
+    last = job.start()
+    assert last.ended() == 0, last.said
+    job.check_all_ok()
+
+
+@pytest.mark.timeout(600)
+def test_workers_killed_at_random_are_replaced(tmp_path: Path) -> None:
+    job, chance = Job(tmp_path, seconds=0.05), random.Random()
+    add_photos(job.archive, 240)
+    run = job.start()
+    try:
+        struck: set[int] = set()
+        # No file can be in hand alone at two of these deaths: an actor's looking process dies once, and two actors do.
+        for victim in chance.sample(["looker", "looker", "looker", "actor", "actor", "watchdog"], 6):
+            wait(lambda: set(actors(run)) - struck or run.process.poll() is not None, "no worker is there")
+            time.sleep(chance.uniform(0, 1.5))
+            if victim == "watchdog":
+                kill(next(one for one in run.members() if one.name() == "ray::Watchdog"))
+                continue
+            wait(lambda: set(actors(run)) - struck or run.process.poll() is not None, "no worker is there")
+            fresh = {actor: looker for actor, looker in actors(run).items() if actor not in struck}
+            assert fresh, f"the run ended before its workers could be killed: {run.said}"
+            actor, looker = chance.choice(list(fresh.items()))
+            kill(looker if victim == "looker" else psutil.Process(actor))
+            struck.add(actor)
+    finally:
+        code = run.ended()
+    assert code == 0, run.said
+    job.check_all_ok()
+
+
+def actors(run: Run) -> dict[int, psutil.Process]:
+    """The actors' process ids and their looking processes."""
+    found = {}
+    for looker in run.lookers():
+        try:
+            found[looker.ppid()] = looker
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        pass
