@@ -66,7 +66,7 @@ class Catalog:
             )
 
     def _create(self) -> None:
-        others = [name for name in self.storage.folders() if name not in OWN_TABLES and name != "_pinakes"]
+        others = [name for name in self.storage.entries() if name not in OWN_TABLES and name != "_pinakes"]
         if others:
             raise NoCatalogError(
                 f"{self.url} is not a catalogue and not empty (it holds {', '.join(others[:3])}"
@@ -80,8 +80,9 @@ class Catalog:
     # --- tables
 
     def tables(self) -> list[str]:
-        """Names of the tables that are there."""
-        return [name for name in self.storage.folders() if not name.startswith(("_", "."))]
+        """Names of the tables: its own, and every other folder that is there."""
+        folders = {name for name, is_folder in self.storage.entries().items() if is_folder}
+        return sorted(set(OWN_TABLES).union(name for name in folders if not name.startswith(("_", "."))))
 
     def table(self, name: str, schema: pa.Schema | None = None) -> DeltaTable:
         """A table as delta-rs sees it, created with `schema` if need be."""
@@ -117,7 +118,7 @@ class Catalog:
 
     def finish(self) -> int:
         """Add what another process committed and did not live to add. Returns the last commit's number."""
-        return commits.apply_open_commits(self.storage, OWN_TABLES)
+        return commits.apply_open_commits(self.storage)
 
     def commit_log(self, run_id: str, operator_tables: Mapping[str, pa.Schema], since: int) -> commits.CommitLog:
         """A log to commit a run's results to; makes the tables that the operators need."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 #: The newest row of each run; one that has only its first is running, or was killed.
 _RUNS = """
     SELECT run_id, arg_max(status, recorded_at) AS status, min(recorded_at) AS started,
-           max(recorded_at) - min(recorded_at) AS took,
+           date_diff('millisecond', min(recorded_at), max(recorded_at)) / 1000 AS seconds,
            max(items) AS items, max(ok) AS ok, max(failed) AS failed, max(skipped) AS skipped,
            any_value(source) AS source, any_value(message) AS message
     FROM runs GROUP BY run_id ORDER BY started DESC LIMIT 10

@@ -69,16 +69,15 @@ class Storage:
         with self.reporting(f"looking for {relative}"):
             return bool(self.filesystem.exists(self.path(relative)))
 
-    def folders(self) -> list[str]:
-        """Names directly below."""
+    def entries(self) -> dict[str, bool]:
+        """Names directly below, in order, and whether each is a folder."""
         with self.reporting("listing"):
             self.filesystem.invalidate_cache()
             try:
-                return sorted(
-                    path.rstrip("/").rsplit("/", 1)[-1] for path in self.filesystem.ls(self.root, detail=False)
-                )
+                found = self.filesystem.ls(self.root, detail=True)
             except FileNotFoundError:
-                return []
+                return {}
+        return dict(sorted((one["name"].rstrip("/").rsplit("/", 1)[-1], one["type"] == "directory") for one in found))
 
     @contextmanager
     def reporting(self, doing: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from pinakes.cluster.errors import ClusterError
 OBJECT_STORE_BYTES = 256 * 2**20
 #: Ray prints these to standard output, whatever it is told of logs. They are dealt with here, and are no answer.
 DEATHS_OF_WORKERS = "worker died or was killed|retries remaining|workers? killed|killed due to"
+#: In which a cluster's head must take a connection.
+ANSWER_S = 10
 #: Of a node's memory, what its workers may take together.
 WORKERS_SHARE = 0.75
 
@@ -45,6 +48,8 @@ def connected(workers: int | None = None) -> Iterator[int]:
             "_node_ip_address": "127.0.0.1",
         }
         try:
+            if address:
+                _knock(address)
             with _silent_stderr(), _own_sigterm():
                 ray.init(logging_level=logging.ERROR, log_to_driver=False, **({} if address else here))
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
@@ -57,6 +62,13 @@ def connected(workers: int | None = None) -> Iterator[int]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nobody listens there: Ray itself would try for minutes, and then end the process."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit() and int(port) < 2**16:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
 
 
 @contextmanager

@@ -5,19 +5,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from pinakes.jobs.printing import cell, err, grid, out, print_plan, print_run
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pinakes.jobs.planning import PlanSummary
     from pinakes.jobs.running import RunSummary
 
 
@@ -41,12 +39,6 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The models: what they are, and fetching them.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
-
-#: Wide enough for a table when there is no terminal to ask.
-PIPED_WIDTH = 160
-
-out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, soft_wrap=True)
 
 Source = Annotated[
     str, typer.Argument(help="folder, any fsspec URL, glob, manifest (.jsonl, .csv, .parquet) or JOB.yaml")
@@ -105,7 +97,7 @@ def plan(source: Source, catalog: CatalogDir = None, operators: Operators = None
     if as_json:
         print(json.dumps(asdict(found)))
         return
-    _print_plan(found)
+    print_plan(found)
 
 
 @app.command()
@@ -143,7 +135,7 @@ def sql(
         err.print(f"{answer.num_rows:,} rows in {output}", highlight=False, markup=False)
     elif as_csv:
         flat = [
-            column if _is_flat(column.type) else [_cell(value) for value in column.to_pylist()]
+            column if _is_flat(column.type) else [cell(value) for value in column.to_pylist()]
             for column in answer.columns
         ]
         pyarrow.csv.write_csv(pyarrow.table(flat, names=answer.column_names), sys.stdout.buffer)
@@ -254,89 +246,6 @@ def _end(summary: "RunSummary", as_json: bool) -> None:
         raise typer.Exit(Exit.INTERRUPTED)
     if summary.total("failed"):
         raise typer.Exit(Exit.SOME_FAILED)
-
-
-def _print_plan(found: "PlanSummary") -> None:
-    rows = [
-        {"items": name, "count": getattr(found, name), "": meaning}
-        for name, meaning in {
-            "new": "not looked at yet",
-            "changed": "known by their place, with another version",
-            "again": "known, but an operator has another model or setting now",
-            "failed": "failed before: `pinakes retry` looks again",
-            "done": "nothing to do",
-            "gone": "looked at before, not in the source any more",
-            "due": "a run would look at these now",
-        }.items()
-    ]
-    out.print(grid(f"plan for {found.source}", rows))
-    for name, looks in found.looks.items():
-        out.print(f"  {name}: {looks:,} to look at", highlight=False)
-    if found.passed_over:
-        out.print(f"  {found.passed_over:,} other files passed over", highlight=False)
-
-
-def print_run(summary: "RunSummary") -> None:
-    found = summary.plan
-    if not found.due:
-        failed = f"; {found.failed:,} failed before (`pinakes retry` looks again)" if found.failed else ""
-        out.print(f"nothing to look at: {found.done:,} of {found.items:,} items are done{failed}", highlight=False)
-        return
-    rows = [
-        {
-            "operator": name,
-            "ok": counts.get("ok", 0),
-            "failed": counts.get("failed", 0),
-            "skipped": counts.get("skipped", 0),
-            "rows": summary.results[name],
-        }
-        for name, counts in sorted(summary.looks.items())
-    ]
-    out.print(grid(None, rows))
-    working = max(summary.seconds - summary.start_s, 1e-3)
-    out.print(
-        f"{summary.items:,} items in {summary.seconds:.1f} s ({summary.items / working:.1f}/s after "
-        f"{summary.start_s:.1f} s of start-up), {summary.commits} commits to {summary.catalog}",
-        highlight=False,
-        markup=False,
-    )
-    if summary.done_by_others:
-        out.print(f"{summary.done_by_others:,} looks were committed by another run first", highlight=False)
-    for code, items in sorted(summary.errors.items()):
-        out.print(f"  {code}: {items:,} items", style="red", highlight=False)
-
-
-def grid(title: str | None, rows: "list[dict[str, Any]]", columns: list[str] | None = None) -> Table:
-    columns = columns or list(rows[0])
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        number = bool(rows) and all(isinstance(row[column], (int, float)) for row in rows)
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(row[column]) for column in columns))
-    return table
-
-
-def _text(value: Any) -> str:
-    from rich.markup import escape
-
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():.1f} s"
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return escape(", ".join(value))
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return escape(_cell(value))
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False).strip('"')
 
 
 def _is_flat(kind: "pa.DataType") -> bool:

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 from pinakes.catalog import Catalog
-from pinakes.jobs import cli, running
+from pinakes.jobs import running
+from pinakes.jobs.cli import guarded
 from pinakes.jobs.demo_photos import fetch
+from pinakes.jobs.printing import err, grid, out, print_run
 from pinakes.jobs.progress import Progress
 
 QUESTIONS = {
@@ -35,21 +37,19 @@ QUESTIONS = {
 
 def demo(folder: Path) -> None:
     """Fill `folder` with photos and a catalogue of them, and print what came out. Raises what `run` raises."""
-    progress = Progress(cli.err)
+    progress = Progress(err)
     archive, place = folder / "archive", folder / "catalog"
     fetch(archive, progress.say)
     summary = running.run(archive, catalog=place, progress=progress)
-    cli.print_run(summary)
+    print_run(summary)
     catalog = Catalog(str(place))
-    cli.out.print()
-    cli.out.print(
-        cli.grid("tables", [{"table": str(place / one.name), "rows": one.rows} for one in catalog.table_status()])
-    )
+    out.print()
+    out.print(grid("tables", [{"table": str(place / one.name), "rows": one.rows} for one in catalog.table_status()]))
     for question, query in QUESTIONS.items():
         answer = catalog.sql(query)
-        cli.out.print()
-        cli.out.print(cli.grid(question, answer.to_pylist(), answer.column_names))
-    cli.out.print(
+        out.print()
+        out.print(grid(question, answer.to_pylist(), answer.column_names))
+    out.print(
         f'\nAsk your own:    .venv/bin/pinakes sql --catalog {place} "SELECT * FROM latest_labels LIMIT 5"\n'
         f"Run it again:    .venv/bin/pinakes run {archive} --catalog {place}    (it looks at nothing twice)",
         highlight=False,
@@ -58,4 +58,4 @@ def demo(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guarded(lambda: demo(Path(sys.argv[1]))))
+    sys.exit(guarded(lambda: demo(Path(sys.argv[1]))))

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pinakes.catalog import Catalog
+from pinakes.catalog.sql import reading
 from pinakes.jobs.listing import LISTING_SCHEMA, Listing
 from pinakes.jobs.look import WORK
 from pinakes.jobs.pipeline import Chunk
@@ -126,7 +127,7 @@ def plan_folder(run_id: str) -> str:
 
 def chunk_size(items: int, workers: int) -> int:
     """Small enough that all workers end together, large enough that Ray has at most some thousand chunks to hold."""
-    even = math.ceil(items / (workers * 8))
+    even = math.ceil(items / (workers * 32))
     return max(min(max(even, MIN_CHUNK), FULL_CHUNK), math.ceil(items / MAX_CHUNKS))
 
 
@@ -151,8 +152,9 @@ def make_plan(
         _list(connection, listing)
         wanted = {"operator": list(operators), "fingerprint": [one.fingerprint for one in operators.values()]}
         connection.register("wanted", pa.table(wanted))
-        since = _attach_ledger(connection, catalog, source)
-        connection.execute(_KNOWN)
+        with reading(catalog.url if catalog else ""):
+            since = _attach_ledger(connection, catalog, source)
+            connection.execute(_KNOWN)
         connection.execute(
             _DUE,
             {

@@ -20,6 +20,7 @@ from pinakes.catalog.errors import NoCatalogError
 from pinakes.cluster.connection import connected
 from pinakes.jobs.errors import SourceError, SpecError
 from pinakes.jobs.fetch import fetch
+from pinakes.jobs.interrupts import uninterrupted
 from pinakes.jobs.listing import Listing, source_url
 from pinakes.jobs.look import Limits, Tables
 from pinakes.jobs.looker_process import Job
@@ -241,19 +242,21 @@ class Committer:
 
     def add(self, rows: Tables) -> None:
         """Take the rows of finished items; commit when it is time. Raises CatalogError."""
-        self._waiting.append(rows)
-        self._bytes += sum(table.nbytes for table in rows.values())
-        self._summary.count(rows)
-        if time.monotonic() - self._last >= self._every_s or self._bytes >= COMMIT_BYTES:
-            self.commit()
+        with uninterrupted():
+            self._waiting.append(rows)
+            self._bytes += sum(table.nbytes for table in rows.values())
+            self._summary.count(rows)
+            if time.monotonic() - self._last >= self._every_s or self._bytes >= COMMIT_BYTES:
+                self.commit()
 
     def commit(self) -> None:
         """Commit what waits."""
-        if self._waiting:
-            if self._log.commit(concatenated(self._waiting)) is not None:
-                self._summary.commits += 1
-            self._summary.done_by_others = self._log.dropped
-        self._waiting, self._bytes, self._last = [], 0, time.monotonic()
+        with uninterrupted():
+            if self._waiting:
+                if self._log.commit(concatenated(self._waiting)) is not None:
+                    self._summary.commits += 1
+                self._summary.done_by_others = self._log.dropped
+            self._waiting, self._bytes, self._last = [], 0, time.monotonic()
 
 
 class SourceWatch:

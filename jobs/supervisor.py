@@ -1,7 +1,8 @@
 """Keeps one looking process alive, and finds the item that kills it.
 
 An item that the process had in hand when it died is a suspect: it is looked at alone, in a fresh process. Should that
-die as well, the item gets a failed row and is not touched again; else the first death was not its fault.
+die as well, the item gets a failed row and is not touched again; else the first death was not its fault. If nothing was
+in hand (the process was killed from outside, or files fetched ahead took the memory), all that was left is suspect.
 """
 
 import os
@@ -21,6 +22,8 @@ from pinakes.operators.errors import ErrorCode
 
 #: How often the process's memory is looked at.
 POLL_S = 0.1
+#: A process that dies before it has any work is started so many times in all.
+STARTS = 3
 
 
 class BrokenWorkerError(Exception):
@@ -56,11 +59,13 @@ class Supervisor:
             try:
                 self._look(work, left, found, done)
             except _DeathError as death:
-                suspects += death.in_hand
+                suspects += death.in_hand or [position for position in left if position not in done]
         for position in suspects:
             try:
                 self._look(work, [position], found, done)
             except _DeathError as death:
+                if position in done:
+                    continue
                 rows = Rows(self._operators)
                 item = work.slice(position, 1).to_pylist()[0]
                 rows.fail(item, item["operators"], death.code, str(death))
@@ -70,7 +75,7 @@ class Supervisor:
     def _look(self, work: pa.Table, positions: list[int], found: list[Tables], done: set[int]) -> None:
         """Send those items and take what comes back, up to the end or a death."""
         if self._process is None:
-            self._process = _Process(self._job)
+            self._process = self._start()
         in_hand: list[int] = []
         try:
             self._process.send(work.take(pa.array(positions)))
@@ -87,9 +92,16 @@ class Supervisor:
         except (EOFError, OSError):
             code, message = self._process.died()
             self._process = None
-            if not in_hand:
-                raise BrokenWorkerError(f"a worker died with no picture in hand: {message}") from None
             raise _DeathError(in_hand, code, message) from None
+
+    def _start(self) -> "_Process":
+        for start in range(1, STARTS + 1):
+            try:
+                return _Process(self._job)
+            except _DeathError as death:
+                if start == STARTS:
+                    raise BrokenWorkerError(f"a worker died as it loaded its models, {start} times: {death}") from None
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """End the process."""
@@ -99,7 +111,7 @@ class Supervisor:
 
 
 class _Process:
-    """One looking process and the pipes to it."""
+    """One looking process and the pipes to it. Raises _DeathError when it dies as it starts, BrokenWorkerError."""
 
     def __init__(self, job: Job) -> None:
         self._memory_bytes = job.memory_bytes
@@ -123,7 +135,7 @@ class _Process:
             self._outbox.send(job)
             kind, content = self.receive()
         except (EOFError, OSError):
-            raise BrokenWorkerError(f"a worker died while it loaded its models: {self.died()[1]}") from None
+            raise _DeathError([], *self.died()) from None
         if kind == "broken":
             self.close()
             raise BrokenWorkerError(content)

@@ -14,7 +14,7 @@ Memory: a JPEG costs about the canonical picture (a progressive one, 3 to 6 byte
 format up to some 14 bytes per original pixel, so 4 GB at the default limit of 300 megapixels.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import PurePosixPath
 
@@ -193,7 +193,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _exif(image: Image.Image) -> tuple[int, datetime | None]:
-    """Orientation, 1 where there is none; and when it was taken by the camera's clock. Bad EXIF counts as none."""
+    """Orientation, 1 where there is none; and when it was taken, see MediaFacts. Bad EXIF counts as none."""
     orientation, taken = 1, None
     try:
         exif = image.getexif()
@@ -201,7 +201,10 @@ def _exif(image: Image.Image) -> tuple[int, datetime | None]:
             orientation = int(exif[ExifTags.Base.Orientation])
         camera = exif.get_ifd(ExifTags.IFD.Exif)
         said = camera.get(ExifTags.Base.DateTimeOriginal) or camera.get(ExifTags.Base.DateTimeDigitized)
-        taken = datetime.strptime(str(said)[:19], "%Y:%m:%d %H:%M:%S")
+        offset = camera.get(ExifTags.Base.OffsetTimeOriginal) or camera.get(ExifTags.Base.OffsetTimeDigitized)
+        taken = datetime.strptime(str(said)[:19], "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
+        # Raises where there is no offset, or a bad one; then the line above stands.
+        taken = datetime.strptime(f"{str(said)[:19]} {offset}", "%Y:%m:%d %H:%M:%S %z").astimezone(UTC)
     except Exception:  # EXIF is written by anyone and anyhow; a picture is not refused for it
         pass
     return orientation, taken

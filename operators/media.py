@@ -26,9 +26,11 @@ SCHEMA = pa.schema(
         pa.field("codec", pa.string(), metadata={"description": "video codec; null for an image"}),
         pa.field(
             "captured_at",
-            pa.timestamp("us"),
+            # With a zone: one without would be a feature of Delta that not every engine reads.
+            pa.timestamp("us", "UTC"),
             metadata={
-                "description": "when it was taken, by the camera's clock, with no time zone; null where not said"
+                "description": "when it was taken, by the camera's clock, which is taken for UTC unless the file says "
+                "its offset; null where not said"
             },
         ),
     ]

@@ -51,7 +51,7 @@ class MediaFacts:
     height: int
     orientation: int  # EXIF, 1..8
     size: int  # bytes
-    captured_at: datetime | None = None  # camera clock, no zone
+    captured_at: datetime | None = None  # by the camera's clock; taken for UTC unless the file says its offset
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from PIL import Image
 from pinakes.operators.decode import decode
 from pinakes.operators.errors import ErrorCode, MediaError
 
-ORIENTATION, EXIF_FOLDER, TAKEN = 0x0112, 0x8769, 0x9003
+ORIENTATION, EXIF_FOLDER, TAKEN, OFFSET = 0x0112, 0x8769, 0x9003, 0x9011
 
 
 def difference(pixels, reference):
@@ -91,7 +91,9 @@ def test_the_eight_example_photos_look_alike(evaluation):
 def test_the_camera_says_when_it_was_taken(scene, encoded):
     exif = Image.Exif()
     exif.get_ifd(EXIF_FOLDER)[TAKEN] = "2021:02:03 04:05:06"
-    assert decode(encoded(scene, exif=exif))[1].captured_at == datetime(2021, 2, 3, 4, 5, 6)
+    assert decode(encoded(scene, exif=exif))[1].captured_at == datetime(2021, 2, 3, 4, 5, 6, tzinfo=UTC)
+    exif.get_ifd(EXIF_FOLDER)[OFFSET] = "+05:30"
+    assert decode(encoded(scene, exif=exif))[1].captured_at == datetime(2021, 2, 2, 22, 35, 6, tzinfo=UTC)
     exif.get_ifd(EXIF_FOLDER)[TAKEN] = "0000:00:00 00:00:00"
     assert decode(encoded(scene, exif=exif))[1].captured_at is None
 

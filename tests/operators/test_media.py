@@ -7,7 +7,7 @@ from pinakes.operators.operator import MediaFacts, Picture, create
 
 def test_it_repeats_what_the_container_says(picture, encoded, scene):
     seen = picture(encoded(scene, "WEBP"))
-    taken, stored = datetime(2020, 1, 2, 3, 4, 5), datetime(2021, 1, 2, tzinfo=UTC)
+    taken, stored = datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2021, 1, 2, tzinfo=UTC)
     facts = MediaFacts("image", "jpeg", 4000, 3000, 6, 123, taken)
     table = create("media").look([seen, Picture(seen.pixels, facts, etag="abc", mtime=stored)])["media"]
     rows = table.to_pylist()

@@ -1,0 +1,99 @@
+"""Answers for people: summaries and tables on the console."""
+
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pinakes.jobs.planning import PlanSummary
+    from pinakes.jobs.running import RunSummary
+
+#: Wide enough for a table when there is no terminal to ask.
+PIPED_WIDTH = 160
+
+out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def print_plan(found: "PlanSummary") -> None:
+    rows = [
+        {"items": name, "count": getattr(found, name), "": meaning}
+        for name, meaning in {
+            "new": "not looked at yet",
+            "changed": "known by their place, with another version",
+            "again": "known, but an operator has another model or setting now",
+            "failed": "failed before: `pinakes retry` looks again",
+            "done": "nothing to do",
+            "gone": "looked at before, not in the source any more",
+            "due": "a run would look at these now",
+        }.items()
+    ]
+    out.print(grid(f"plan for {found.source}", rows))
+    for name, looks in found.looks.items():
+        out.print(f"  {name}: {looks:,} to look at", highlight=False)
+    if found.passed_over:
+        out.print(f"  {found.passed_over:,} other files passed over", highlight=False)
+
+
+def print_run(summary: "RunSummary") -> None:
+    found = summary.plan
+    if not found.due:
+        failed = f"; {found.failed:,} failed before (`pinakes retry` looks again)" if found.failed else ""
+        out.print(f"nothing to look at: {found.done:,} of {found.items:,} items are done{failed}", highlight=False)
+        return
+    rows = [
+        {
+            "operator": name,
+            "ok": counts.get("ok", 0),
+            "failed": counts.get("failed", 0),
+            "skipped": counts.get("skipped", 0),
+            "rows": summary.results[name],
+        }
+        for name, counts in sorted(summary.looks.items())
+    ]
+    out.print(grid(None, rows))
+    working = max(summary.seconds - summary.start_s, 1e-3)
+    out.print(
+        f"{summary.items:,} items in {summary.seconds:.1f} s ({summary.items / working:.1f}/s after "
+        f"{summary.start_s:.1f} s of start-up), {summary.commits} commits to {summary.catalog}",
+        highlight=False,
+        markup=False,
+    )
+    if summary.done_by_others:
+        out.print(f"{summary.done_by_others:,} looks were committed by another run first", highlight=False)
+    for code, items in sorted(summary.errors.items()):
+        out.print(f"  {code}: {items:,} items", style="red", highlight=False)
+
+
+def grid(title: str | None, rows: list[dict[str, Any]], columns: list[str] | None = None) -> Table:
+    columns = columns or list(rows[0])
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        number = bool(rows) and all(isinstance(row[column], (int, float)) for row in rows)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(row[column]) for column in columns))
+    return table
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return escape(", ".join(value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return escape(cell(value))
+
+
+def cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False).strip('"')
