@@ -35,7 +35,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from pinakes.catalog.errors import CorruptCatalogError
 from pinakes.catalog.parts import Action, add_action, counted_columns, write_part
-from pinakes.catalog.schema import COMMITS, LOOK
+from pinakes.catalog.schema import COMMITS, LOOK, LOOK_SCHEMA
 from pinakes.catalog.storage import Storage
 
 APPLICATION = "pinakes"
@@ -94,7 +94,8 @@ class CommitLog:
         self.run_id = run_id
         self.schemas = schemas
         self._read_to = since
-        self._done_by_others: list[pa.Table] = []
+        #: The looks that others have committed since then, as far as this log has read.
+        self.done_by_others = LOOK_SCHEMA.empty_table()
         self.dropped = 0
 
     def commit(self, rows: Mapping[str, pa.Table]) -> int | None:
@@ -159,11 +160,12 @@ class CommitLog:
                     continue
                 for action in commit["actions"]:
                     if action["table"] == LEDGER:
-                        self._done_by_others.append(read_part(self.storage, LEDGER, action["path"], LOOK))
+                        part = read_part(self.storage, LEDGER, action["path"], LOOK)
+                        self.done_by_others = pa.concat_tables([self.done_by_others, part.cast(LOOK_SCHEMA)])
             self._read_to = last
-        if not self._done_by_others:
+        done = self.done_by_others
+        if not done.num_rows:
             return dict(rows)
-        done = pa.concat_tables(self._done_by_others)
         kept = {table: without(part, done) for table, part in rows.items()}
         self.dropped += rows[LEDGER].num_rows - kept[LEDGER].num_rows
         return kept

@@ -27,7 +27,8 @@ N = column("n", pa.int64(), "the commit that brought the row", nullable=False)
 SHARED = pa.schema([URI, ITEM_KEY, CONTENT_ID, FRAME_MS, MODEL, FINGERPRINT, ATTEMPT, RUN_ID, N])
 
 #: What names one look: at one item, with one fingerprint, for the n-th time. Two rows of the ledger never share it.
-LOOK = ["item_key", "fingerprint", "attempt"]
+LOOK_SCHEMA = pa.schema([ITEM_KEY, FINGERPRINT, ATTEMPT])
+LOOK = LOOK_SCHEMA.names
 
 LEDGER = pa.schema(
     [

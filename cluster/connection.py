@@ -66,9 +66,13 @@ def connected(workers: int | None = None) -> Iterator[int]:
 
 def _knock(address: str) -> None:
     """Raises OSError when nobody listens there: Ray itself would try for minutes, and then end the process."""
+    import ray.util
+
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit() and int(port) < 2**16:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+        # As Ray does: its own nodes do not listen on the loopback address.
+        host = ray.util.get_node_ip_address() if host in ("localhost", "127.0.0.1", "[::1]") else host.strip("[]")
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
 
 
 @contextmanager

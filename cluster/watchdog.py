@@ -19,31 +19,38 @@ class Advice:
     """How to take up a piece of work."""
 
     one_by_one: bool = False
-    convicted: list[int] = field(default_factory=list)
+    convicted: set[str] = field(default_factory=set)
+    #: Of the looks that the work is made of, those that another run has committed in the meantime.
+    done: set[str] = field(default_factory=set)
 
 
 class Watchdog:
-    """Runs as one Ray actor beside the driver. Work is named by chunk and offset, items by their position in it."""
+    """Runs as one Ray actor beside the driver. Work is named by chunk and offset, items by their key."""
 
     def __init__(self) -> None:
         self._holders: dict[tuple[int, int], str] = {}
-        self._in_hand: dict[tuple[int, int], int] = {}
+        self._in_hand: dict[tuple[int, int], str] = {}
         self._begun: Counter[tuple[int, int]] = Counter()
-        self._deaths: Counter[tuple[tuple[int, int], int]] = Counter()
+        self._deaths: Counter[str] = Counter()
+        self._done: set[str] = set()
 
-    def begin(self, work: tuple[int, int], node: str) -> Advice:
-        """A worker on `node` takes up `work`."""
+    def done_elsewhere(self, looks: list[str]) -> None:
+        """Another run has committed these looks: nobody here need take them up."""
+        self._done.update(looks)
+
+    def begin(self, work: tuple[int, int], node: str, looks: list[str]) -> Advice:
+        """A worker on `node` takes up `work`, which is made of those looks."""
         before = self._holders.get(work)
         if before is not None and self._alive(before):
             self._begun[work] += 1
             if work in self._in_hand:
-                self._deaths[work, self._in_hand[work]] += 1
+                self._deaths[self._in_hand[work]] += 1
         self._in_hand.pop(work, None)
         self._holders[work] = node
-        convicted = [item for (of, item), deaths in self._deaths.items() if of == work and deaths >= CONVICTING_DEATHS]
-        return Advice(one_by_one=self._begun[work] > 0, convicted=convicted)
+        convicted = {item for item, deaths in self._deaths.items() if deaths >= CONVICTING_DEATHS}
+        return Advice(self._begun[work] > 0, convicted, self._done.intersection(looks) if self._done else set())
 
-    def note(self, work: tuple[int, int], item: int) -> None:
+    def note(self, work: tuple[int, int], item: str) -> None:
         """The item is about to be touched, alone."""
         self._in_hand[work] = item
 

@@ -202,9 +202,16 @@ def _failed(error: Exception) -> int:
         return Exit.INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return Exit.OK
-    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer's, whose class is private
-        error.show()
-        return int(error.exit_code)
+    if hasattr(error, "format_message") and hasattr(error, "ctx"):  # a usage error of typer's; its class is private
+        said = error.format_message()
+        # The help itself, for no words at all, is as long as it is.
+        line = (
+            said
+            if "\n" in said
+            else f"pinakes: {said} See `{error.ctx.command_path if error.ctx else 'pinakes'} --help`"
+        )
+        err.print(line, style=None if "\n" in said else "red", highlight=False, markup=False)
+        return 2
     # Heavy modules are imported by now, if it was they that raised.
     from pinakes.catalog.errors import CatalogError
     from pinakes.cluster.errors import ClusterError

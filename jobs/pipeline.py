@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from pinakes.cluster import watchdog
 from pinakes.cluster.connection import worker_memory_bytes
 from pinakes.jobs.errors import JobError
-from pinakes.jobs.look import Rows, Tables
+from pinakes.jobs.look import WORK, Item, Rows, Tables
 from pinakes.jobs.looker_process import Job
 from pinakes.jobs.supervisor import BrokenWorkerError, Supervisor, concatenated
 from pinakes.operators.errors import ErrorCode
@@ -43,6 +42,7 @@ class Worker:
     def __init__(self, job: Job, watchdog_handle: Any) -> None:
         self._watchdog = watchdog_handle
         self._job = replace(job, memory_bytes=job.memory_bytes or worker_memory_bytes(job.workers))
+        self._fingerprints = {name: one.fingerprint for name, one in job.create().items()}
         self._supervisor: Supervisor | None = None
         self._plan: tuple[str, pq.ParquetFile] | None = None
 
@@ -58,6 +58,7 @@ class Worker:
                 yield {
                     "chunk": [int(number)],
                     "start": [start],
+                    "items": [min(PIECE, work.num_rows - start)],
                     "tables": [list(tables)],
                     "rows": [[_to_bytes(rows) for rows in tables.values()]],
                 }
@@ -73,25 +74,43 @@ class Worker:
 
         if self._supervisor is None:
             self._supervisor = Supervisor(self._job)
-        advice = ray.get(self._watchdog.begin.remote(name, ray.get_runtime_context().get_node_id()))
+        node = ray.get_runtime_context().get_node_id()
+        items = work.to_pylist()
+        advice = ray.get(
+            self._watchdog.begin.remote(name, node, [look for item in items for look in self._looks(item)])
+        )
+        if advice.done:
+            items = [left for item in items if (left := self._left(item, advice.done))]
+            work = pa.Table.from_pylist(items, schema=WORK)
         if not advice.one_by_one:
             tables = self._supervisor.look(work)
         else:
             found = []
-            for position in range(work.num_rows):
-                item = work.slice(position, 1)
-                if position in advice.convicted:
+            for position, item in enumerate(items):
+                if item["item_key"] in advice.convicted:
                     found.append(self._convict(item))
                     continue
-                ray.get(self._watchdog.note.remote(name, position))
-                found.append(self._supervisor.look(item))
+                ray.get(self._watchdog.note.remote(name, item["item_key"]))
+                found.append(self._supervisor.look(work.slice(position, 1)))
             tables = concatenated(found)
         ray.get(self._watchdog.end.remote(name))
         return tables
 
-    def _convict(self, work: pa.Table) -> Tables:
+    def _looks(self, item: Item) -> list[str]:
+        pairs = zip(item["operators"], item["attempts"], strict=True)
+        return [look_name(item["item_key"], self._fingerprints[name], attempt) for name, attempt in pairs]
+
+    def _left(self, item: Item, done: set[str]) -> Item | None:
+        """The item with the operators that are still due."""
+        due = [at for at, look in enumerate(self._looks(item)) if look not in done]
+        return (
+            {**item, **{column: [item[column][at] for at in due] for column in ("operators", "attempts")}}
+            if due
+            else None
+        )
+
+    def _convict(self, item: Item) -> Tables:
         rows = Rows(self._job.create())
-        item = work.to_pylist()[0]
         message = (
             "whole workers were killed while they looked at it, alone, twice: most likely it takes too much memory"
         )
@@ -99,9 +118,15 @@ class Worker:
         return rows.tables()
 
 
-def look_at(chunks: Iterable[Chunk], job: Job, workers: int) -> Iterator[Tables]:
-    """Look at every chunk and yield rows as they come, in no order, each piece once. Ray is connected.
+def look_name(item_key: str, fingerprint: str, attempt: int) -> str:
+    """A look as the watchdog knows it."""
+    return f"{item_key} {fingerprint} {attempt}"
 
+
+def look_at(chunks: Iterable[Chunk], job: Job, workers: int, watchdog: Any) -> Iterator[tuple[int, Tables]]:
+    """Look at every chunk and yield how many items are finished and their rows, in no order, each piece once.
+
+    Items that the watchdog knows to be done elsewhere have no rows. Ray is connected; `watchdog` is an actor's handle.
     Raises JobError when the workers cannot start.
     """
     import ray.data
@@ -109,7 +134,7 @@ def look_at(chunks: Iterable[Chunk], job: Job, workers: int) -> Iterator[Tables]
     rows = [{"number": chunk.number, "file": chunk.file, "row_group": chunk.row_group} for chunk in chunks]
     results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
-        fn_constructor_args=(job, watchdog.start()),
+        fn_constructor_args=(job, watchdog),
         batch_size=None,
         num_cpus=1,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
@@ -125,7 +150,7 @@ def look_at(chunks: Iterable[Chunk], job: Job, workers: int) -> Iterator[Tables]
             name = (piece["chunk"], piece["start"])
             if name not in seen:
                 seen.add(name)
-                yield tables
+                yield piece["items"], tables
 
 
 def _to_bytes(rows: pa.Table) -> bytes:

@@ -5,6 +5,7 @@ Nothing here writes to the catalogue but `write_chunks`, which `run` alone calls
 
 import io
 import math
+import random
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -109,6 +110,8 @@ class Plan:
                 pending = pending.slice(size * ROW_GROUPS_PER_FILE)
         if pending.num_rows:
             self._write_file(catalog, run_id, pending, size, chunks)
+        # Runs that overlap go through the archive in different orders, so that each finds done what the other did.
+        random.Random(run_id).shuffle(chunks)
         return chunks
 
     def _write_file(self, catalog: Catalog, run_id: str, work: pa.Table, size: int, chunks: list[Chunk]) -> None:

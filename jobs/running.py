@@ -17,6 +17,7 @@ from pinakes.catalog import Catalog
 from pinakes.catalog.catalog import new_run_id
 from pinakes.catalog.commits import CommitLog
 from pinakes.catalog.errors import NoCatalogError
+from pinakes.cluster import watchdog
 from pinakes.cluster.connection import connected
 from pinakes.jobs.errors import SourceError, SpecError
 from pinakes.jobs.fetch import fetch
@@ -24,7 +25,7 @@ from pinakes.jobs.interrupts import uninterrupted
 from pinakes.jobs.listing import Listing, source_url
 from pinakes.jobs.look import Limits, Tables
 from pinakes.jobs.looker_process import Job
-from pinakes.jobs.pipeline import look_at
+from pinakes.jobs.pipeline import look_at, look_name
 from pinakes.jobs.planning import Plan, PlanSummary, make_plan, plan_folder
 from pinakes.jobs.progress import Progress
 from pinakes.jobs.spec import JobSpec, make_spec, read_spec
@@ -213,20 +214,26 @@ def _look(
             workers=workers,
         )
         source = SourceWatch(summary.plan.source, job.limits.max_bytes)
+        dog = watchdog.start()
         try:
             with progress.counting(plan.summary.due) as advance:
-                for rows in look_at(chunks, job, workers):
+                for items, rows in look_at(chunks, job, workers, dog):
                     summary.start_s = summary.start_s or time.monotonic() - began
-                    source.check(rows["ledger"])
-                    items = summary.items
-                    committer.add(rows)
-                    advance(summary.items - items, summary.total("failed"))
+                    if rows:
+                        source.check(rows["ledger"])
+                        committer.add(rows)
+                    if done := committer.news():
+                        dog.done_elsewhere.remote(done)
+                    advance(items, summary.total("failed"))
         except KeyboardInterrupt:
             summary.status = "interrupted"
             progress.say("interrupted: committing what is finished")
         finally:
             catalog.storage.remove_folder(plan_folder(summary.run_id))
         committer.commit()
+        if summary.status == "finished":
+            looked = sum(sum(counts.values()) for counts in summary.looks.values())
+            summary.done_by_others = sum(summary.plan.looks.values()) - looked + committer.dropped
 
 
 class Committer:
@@ -238,6 +245,7 @@ class Committer:
         self._summary = summary
         self._waiting: list[Tables] = []
         self._bytes = 0
+        self._told = 0
         self._last = time.monotonic()
 
     def add(self, rows: Tables) -> None:
@@ -249,13 +257,23 @@ class Committer:
             if time.monotonic() - self._last >= self._every_s or self._bytes >= COMMIT_BYTES:
                 self.commit()
 
+    @property
+    def dropped(self) -> int:
+        """Looks of this run that another had committed first."""
+        return self._log.dropped
+
+    def news(self) -> list[str]:
+        """The looks that other runs were found to have committed, since this was last asked."""
+        found = self._log.done_by_others.slice(self._told)
+        self._told += found.num_rows
+        return [look_name(*look) for look in zip(*(column.to_pylist() for column in found.columns), strict=True)]
+
     def commit(self) -> None:
         """Commit what waits."""
         with uninterrupted():
             if self._waiting:
                 if self._log.commit(concatenated(self._waiting)) is not None:
                     self._summary.commits += 1
-                self._summary.done_by_others = self._log.dropped
             self._waiting, self._bytes, self._last = [], 0, time.monotonic()
 
 

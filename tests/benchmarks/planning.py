@@ -7,7 +7,7 @@ prints the seconds and the peak memory of each command, in a process of its own.
 """
 
 import json
-import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,20 +42,20 @@ class Measured:
     peak_bytes: int
 
 
+#: Between us and the command stands a small process: a child's peak begins at that of the process that it came from.
+_WATCH = """
+import json, resource, subprocess, sys, time
+began = time.monotonic()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True)
+seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+print(json.dumps({"code": done.returncode, "output": done.stdout, "seconds": seconds, "peak_bytes": peak}))
+"""
+
+
 def measure(*arguments: str) -> Measured:
     """Run `pinakes` with those arguments in a process of its own."""
-    began = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-c", "from pinakes.jobs.cli import main; main()", *arguments],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, output.fileno(), 1)],
-        )
-        _, status, usage = os.wait4(pid, 0)
-        output.seek(0)
-        text = output.read().decode()
-    return Measured(os.waitstatus_to_exitcode(status), text, time.monotonic() - began, usage.ru_maxrss * 1024)
+    command = [sys.executable, "-c", _WATCH, str(Path(sys.executable).with_name("pinakes")), *arguments]
+    return Measured(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 
 
 def make(folder: Path, items: int) -> tuple[Path, Path]:
