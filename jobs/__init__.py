@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pinakes.jobs.errors import JobError
 
 if TYPE_CHECKING:
-    from pinakes.jobs.running import RunSummary, plan, retry, run
+    from pinakes.jobs.running import plan, retry, run
 
-__all__ = ["JobError", "RunSummary", "plan", "retry", "run"]
+__all__ = ["JobError", "plan", "retry", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from pinakes.jobs.printing import cell, err, grid, out, print_plan, print_run
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pinakes.jobs.running import RunSummary
+    from pinakes.jobs.summary import RunSummary
 
 
 class Exit(IntEnum):

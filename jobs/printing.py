@@ -11,7 +11,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from pinakes.jobs.planning import PlanSummary
-    from pinakes.jobs.running import RunSummary
+    from pinakes.jobs.summary import RunSummary
 
 #: Wide enough for a table when there is no terminal to ask.
 PIPED_WIDTH = 160

@@ -5,83 +5,31 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Any
 
 from pinakes.catalog import Catalog
 from pinakes.catalog.catalog import new_run_id
-from pinakes.catalog.commits import CommitLog
 from pinakes.catalog.errors import NoCatalogError
 from pinakes.cluster import watchdog
 from pinakes.cluster.connection import connected
-from pinakes.jobs.errors import SourceError, SpecError
-from pinakes.jobs.fetch import fetch
-from pinakes.jobs.interrupts import uninterrupted
+from pinakes.jobs.committer import Committer
+from pinakes.jobs.errors import SpecError
 from pinakes.jobs.listing import Listing, source_url
-from pinakes.jobs.look import Limits, Tables
+from pinakes.jobs.look import Limits
 from pinakes.jobs.looker_process import Job
-from pinakes.jobs.pipeline import look_at, look_name
+from pinakes.jobs.pipeline import look_at
 from pinakes.jobs.planning import Plan, PlanSummary, make_plan, plan_folder
 from pinakes.jobs.progress import Progress
+from pinakes.jobs.source_watch import SourceWatch
 from pinakes.jobs.spec import JobSpec, make_spec, read_spec
-from pinakes.jobs.supervisor import concatenated
+from pinakes.jobs.summary import RunSummary
 from pinakes.operators import models
-from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import Operator, available, create
 
 #: Always part of a job: it says what an item is.
 MEDIA = "media"
-#: Rows wait in the driver up to this size for the next commit.
-COMMIT_BYTES = 64 * 2**20
-#: So many items in a row that cannot be fetched, and the source itself is questioned.
-DOUBTFUL = 50
-
-_ACCESS = [code.value for code in (ErrorCode.PERMISSION_DENIED, ErrorCode.UNREACHABLE, ErrorCode.NOT_FOUND)]
-
-
-@dataclass
-class RunSummary:
-    """How a run went. `looks` counts item x operator, by operator and status; `errors` counts items by code."""
-
-    run_id: str
-    status: Literal["finished", "interrupted"]
-    catalog: str
-    plan: PlanSummary
-    items: int = 0
-    looks: dict[str, dict[str, int]] = field(default_factory=dict)
-    results: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=dict)
-    done_by_others: int = 0
-    commits: int = 0
-    start_s: float = 0.0
-    seconds: float = 0.0
-
-    def total(self, status: str) -> int:
-        """Looks that ended with that status."""
-        return sum(counts.get(status, 0) for counts in self.looks.values())
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
-    def count(self, tables: Tables) -> None:
-        """Take in the rows of some finished items."""
-        ledger = tables["ledger"]
-        self.items += pc.count_distinct(ledger["item_key"]).as_py()
-        for row in (
-            ledger.group_by(["operator", "status"]).aggregate([([], "count_all"), ("results", "sum")]).to_pylist()
-        ):
-            counts = self.looks.setdefault(row["operator"], {})
-            counts[row["status"]] = counts.get(row["status"], 0) + row["count_all"]
-            self.results[row["operator"]] = self.results.get(row["operator"], 0) + row["results_sum"]
-        bad = ledger.filter(pc.is_valid(ledger["error_code"]))
-        for row in bad.group_by("error_code").aggregate([("item_key", "count_distinct")]).to_pylist():
-            self.errors[row["error_code"]] = self.errors.get(row["error_code"], 0) + row["item_key_count_distinct"]
 
 
 def run(
@@ -234,82 +182,6 @@ def _look(
         if summary.status == "finished":
             looked = sum(sum(counts.values()) for counts in summary.looks.values())
             summary.done_by_others = sum(summary.plan.looks.values()) - looked + committer.dropped
-
-
-class Committer:
-    """Collects rows and commits them every so often."""
-
-    def __init__(self, log: CommitLog, every_s: float, summary: RunSummary) -> None:
-        self._log = log
-        self._every_s = every_s
-        self._summary = summary
-        self._waiting: list[Tables] = []
-        self._bytes = 0
-        self._told = 0
-        self._last = time.monotonic()
-
-    def add(self, rows: Tables) -> None:
-        """Take the rows of finished items; commit when it is time. Raises CatalogError."""
-        with uninterrupted():
-            self._waiting.append(rows)
-            self._bytes += sum(table.nbytes for table in rows.values())
-            self._summary.count(rows)
-            if time.monotonic() - self._last >= self._every_s or self._bytes >= COMMIT_BYTES:
-                self.commit()
-
-    @property
-    def dropped(self) -> int:
-        """Looks of this run that another had committed first."""
-        return self._log.dropped
-
-    def news(self) -> list[str]:
-        """The looks that other runs were found to have committed, since this was last asked."""
-        found = self._log.done_by_others.slice(self._told)
-        self._told += found.num_rows
-        return [look_name(*look) for look in zip(*(column.to_pylist() for column in found.columns), strict=True)]
-
-    def commit(self) -> None:
-        """Commit what waits."""
-        with uninterrupted():
-            if self._waiting:
-                if self._log.commit(concatenated(self._waiting)) is not None:
-                    self._summary.commits += 1
-            self._waiting, self._bytes, self._last = [], 0, time.monotonic()
-
-
-class SourceWatch:
-    """Tells files that cannot be fetched from a source that does not answer any more."""
-
-    def __init__(self, source: str, max_bytes: int) -> None:
-        self._source = source
-        self._max_bytes = max_bytes
-        self._readable: str | None = None
-        self._in_a_row = 0
-
-    def check(self, ledger: pa.Table) -> None:
-        """Raises SourceError when the last items could not be fetched, nor one that could be before."""
-        refused = pc.is_in(ledger["error_code"], pa.array(_ACCESS))
-        answered = ledger.filter(pc.invert(refused))
-        if answered.num_rows:
-            read = answered.filter(pc.is_valid(answered["content_id"]))
-            self._readable = read["uri"][-1].as_py() if read.num_rows else self._readable
-            self._in_a_row = 0
-            return
-        self._in_a_row += pc.count_distinct(ledger["item_key"]).as_py()
-        if self._in_a_row < DOUBTFUL:
-            return
-        try:
-            if self._readable is not None:
-                fetch(self._readable, self._max_bytes)
-                self._in_a_row = 0
-                return
-        except MediaError:
-            pass
-        last = ledger["error_message"][-1].as_py()
-        raise SourceError(
-            f"{self._source} cannot be read: {self._in_a_row} files in a row were refused, the last with: {last}. "
-            "What was committed is safe; check credentials and connection, and run again"
-        )
 
 
 @contextmanager

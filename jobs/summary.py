@@ -1,0 +1,49 @@
+"""How a run went."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pyarrow.compute as pc
+
+from pinakes.jobs.look import Tables
+from pinakes.jobs.planning import PlanSummary
+
+
+@dataclass
+class RunSummary:
+    """How a run went. `looks` counts item x operator, by operator and status; `errors` counts items by code."""
+
+    run_id: str
+    status: Literal["finished", "interrupted"]
+    catalog: str
+    plan: PlanSummary
+    items: int = 0
+    looks: dict[str, dict[str, int]] = field(default_factory=dict)
+    results: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    done_by_others: int = 0
+    commits: int = 0
+    start_s: float = 0.0
+    seconds: float = 0.0
+
+    def total(self, status: str) -> int:
+        """Looks that ended with that status."""
+        return sum(counts.get(status, 0) for counts in self.looks.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+    def count(self, tables: Tables) -> None:
+        """Take in the rows of some finished items."""
+        ledger = tables["ledger"]
+        self.items += pc.count_distinct(ledger["item_key"]).as_py()
+        for row in (
+            ledger.group_by(["operator", "status"]).aggregate([([], "count_all"), ("results", "sum")]).to_pylist()
+        ):
+            counts = self.looks.setdefault(row["operator"], {})
+            counts[row["status"]] = counts.get(row["status"], 0) + row["count_all"]
+            self.results[row["operator"]] = self.results.get(row["operator"], 0) + row["results_sum"]
+        bad = ledger.filter(pc.is_valid(ledger["error_code"]))
+        for row in bad.group_by("error_code").aggregate([("item_key", "count_distinct")]).to_pylist():
+            self.errors[row["error_code"]] = self.errors.get(row["error_code"], 0) + row["item_key_count_distinct"]
