@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import TableNotFoundError
 from pyarrow.dataset import Dataset
 
 from pinakes.catalog import commits, sql
@@ -86,10 +85,7 @@ class Catalog:
 
     def table(self, name: str, schema: pa.Schema | None = None) -> DeltaTable:
         """A table as delta-rs sees it, created with `schema` if need be."""
-        try:
-            return commits.open_table(self.storage, name, schema)
-        except TableNotFoundError as error:
-            raise CorruptCatalogError(f"{self.url}: {name} is not a table") from error
+        return commits.open_table(self.storage, name, schema)
 
     def table_status(self) -> list[TableStatus]:
         """Rows, parts and bytes of every table."""

@@ -53,15 +53,15 @@ LOG = "commits"
 def open_table(storage: Storage, table: str, schema: pa.Schema | None = None) -> DeltaTable:
     """The Delta table; created with `schema` when it is not there and one is given.
 
-    Raises TableNotFoundError, CorruptCatalogError, StorageError.
+    Raises CorruptCatalogError (it is not there, or cannot be read) and StorageError.
     """
     uri, options = storage.table_uri(table), storage.delta_options
     with storage.reporting(f"opening table {table}"):
         try:
             return DeltaTable(uri, storage_options=options)
-        except TableNotFoundError:
+        except TableNotFoundError as error:
             if schema is None:
-                raise
+                raise CorruptCatalogError(f"{storage.url}: there is no table {table}") from error
         except FileNotFoundError as error:
             raise CorruptCatalogError(f"{storage.url}: table {table} lacks a file: {error}") from error
         configuration = {
@@ -121,7 +121,7 @@ class CommitLog:
                 if part.num_rows
             ]
             if self._append(log, n, commit_id, actions):
-                apply_open_commits(self.storage, self.schemas)
+                apply_open_commits(self.storage)
                 return n
             for action in actions:
                 self.storage.remove(f"{action['table']}/{action['path']}")
@@ -171,36 +171,27 @@ class CommitLog:
         return kept
 
 
-def apply_open_commits(storage: Storage, schemas: Mapping[str, pa.Schema] | None = None) -> int:
+def apply_open_commits(storage: Storage) -> int:
     """Bring every table up to the last commit, the ledger last. Returns the number of that commit.
 
-    Anyone may call it at any time, several at once. `schemas` are of tables that may not be there yet. Raises
-    StorageError, CorruptCatalogError.
+    Anyone may call it at any time, several at once. Raises StorageError, CorruptCatalogError.
     """
-    schemas = schemas or {}
-    try:
-        log = open_table(storage, LOG)
-        ledger = open_table(storage, LEDGER, schemas.get(LEDGER))
-    except TableNotFoundError:
-        return 0
-    last, done = applied(log), applied(ledger)
+    log = open_table(storage, LOG)
+    last, done = applied(log), applied(open_table(storage, LEDGER))
     if done < last:
         for commit in read_commits(storage, done, log).sort_by("n").to_pylist():
             by_table: dict[str, list[Action]] = {}
             for action in commit["actions"]:
                 by_table.setdefault(action["table"], []).append(action)
             for table in sorted(by_table, key=lambda name: (name == LEDGER, name)):
-                _apply(storage, table, by_table[table], commit["n"], schemas.get(table))
+                _apply(storage, table, by_table[table], commit["n"])
     return last
 
 
 @retry_conflicts
-def _apply(storage: Storage, name: str, actions: list[Action], n: int, schema: pa.Schema | None) -> None:
+def _apply(storage: Storage, name: str, actions: list[Action], n: int) -> None:
     """Add a commit's parts to a table unless it has them. A failed try reads the table anew, and then decides."""
-    try:
-        table = open_table(storage, name, schema)
-    except TableNotFoundError as error:
-        raise CorruptCatalogError(f"{storage.url}: commit {n} adds to the table {name}, which is not there") from error
+    table = open_table(storage, name)
     if applied(table) < n:
         with storage.reporting(f"adding commit {n} to {name}"):
             _add(table, actions, table.schema(), n)

@@ -5,14 +5,29 @@ Credentials and endpoints come from the environment that both read (AWS_ACCESS_K
 
 import errno
 import os
+import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import fsspec
+from botocore.exceptions import BotoCoreError
 from deltalake.exceptions import CommitFailedError, DeltaError
 from fsspec.core import url_to_fs
 
 from pinakes.catalog.errors import CorruptCatalogError, StorageError
+
+#: delta-rs writes for a terminal.
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+#: What a bucket's server or its client says, and what it means to the user.
+_PLACE = {
+    "NoSuchBucket|bucket does not exist": "there is no such bucket: make it, or check the spelling",
+    "CredentialsError": "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Forbidden": "the server refuses it: "
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the right to list, read, write and delete there",
+    "EndpointConnectionError": "nobody answers there: check the network and AWS_ENDPOINT_URL, and run again",
+}
 
 
 class Storage:
@@ -42,12 +57,21 @@ class Storage:
         return f"{self.root}/{relative}"
 
     def write(self, relative: str, data: bytes) -> None:
-        """Put a whole file. Raises StorageError."""
+        """Put a whole file, or none. Raises StorageError."""
         with self.reporting(f"writing {relative}"):
             path = self.path(relative)
-            if self.is_local:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-            self.filesystem.pipe_file(path, data)
+            if not self.is_local:
+                self.filesystem.pipe_file(path, data)
+                return
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            # A full disk takes half a file, and the half would stay.
+            half = f"{path}.{uuid.uuid4().hex}.half"
+            try:
+                Path(half).write_bytes(data)
+                os.replace(half, path)
+            except OSError:
+                Path(half).unlink(missing_ok=True)
+                raise
 
     def read(self, relative: str) -> bytes:
         """A whole file. Raises FileNotFoundError or StorageError."""
@@ -57,12 +81,12 @@ class Storage:
 
     def remove(self, relative: str) -> None:
         """Remove a file if it is there; what cannot be removed stays as an orphan, which harms nobody."""
-        with suppress(OSError):
+        with suppress(OSError, BotoCoreError):
             self.filesystem.rm_file(self.path(relative))
 
     def remove_folder(self, relative: str) -> None:
         """Remove a folder and what is in it, as `remove` does."""
-        with suppress(OSError):
+        with suppress(OSError, BotoCoreError):
             self.filesystem.rm(self.path(relative), recursive=True)
 
     def exists(self, relative: str) -> bool:
@@ -88,12 +112,15 @@ class Storage:
             raise
         except CommitFailedError:
             raise
-        except (OSError, DeltaError) as error:
-            text = " ".join(str(error).split())
+        except (OSError, DeltaError, BotoCoreError) as error:
+            text = " ".join(_COLOURS.sub("", str(error)).split())
             if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "os error 28" in text:
                 raise StorageError(
                     f"no space left at {self.url} ({doing}): all commits so far are safe; free some space and run again"
                 ) from error
+            for found, says in _PLACE.items():
+                if re.search(found, f"{type(error).__name__}: {text}"):
+                    raise StorageError(f"{self.url}: {doing}: {says}; all commits so far are safe") from error
             if isinstance(error, DeltaError) and not isinstance(error, OSError):
                 raise CorruptCatalogError(f"{self.url}: {doing}: {text[:300]}") from error
             raise StorageError(f"{self.url}: {doing}: {text[:300]}; all commits so far are safe") from error

@@ -4,9 +4,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import psutil
@@ -15,8 +16,8 @@ from pinakes.cluster.errors import ClusterError
 
 #: Of a Ray that we start ourselves; rows are small and pixels never go there.
 OBJECT_STORE_BYTES = 256 * 2**20
-#: Ray prints these to standard output, whatever it is told of logs. They are dealt with here, and are no answer.
-DEATHS_OF_WORKERS = "worker died or was killed|retries remaining|workers? killed|killed due to"
+#: Ray prints these, whatever it is told of logs: the deaths of workers and nodes, which are dealt with here.
+DEATHS = "worker died or was killed|retries remaining|workers? killed|killed due to|Raylet is terminated|marked dead"
 #: In which a cluster's head must take a connection.
 ANSWER_S = 10
 #: Of a node's memory, what its workers may take together.
@@ -35,13 +36,15 @@ def connected(workers: int | None = None) -> Iterator[int]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", DEATHS_OF_WORKERS)
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", DEATHS)
     import ray
 
     ours = not ray.is_initialized()
     if ours:
         address = os.environ.get("RAY_ADDRESS")
         here: dict[str, Any] = {
+            # Else Ray would join whatever `ray start` has started on this machine.
+            "address": "local",
             "num_cpus": workers or available_cores(),
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
@@ -58,7 +61,9 @@ def connected(workers: int | None = None) -> Iterator[int]:
     try:
         quiet()
         cores = int(ray.cluster_resources().get("CPU", 1))
-        yield min(workers, cores) if workers else max(1, int(ray.available_resources().get("CPU", 1)))
+        # Whatever else Ray has to say, standard output is for answers.
+        with redirect_stdout(sys.stderr):
+            yield min(workers, cores) if workers else max(1, int(ray.available_resources().get("CPU", 1)))
     finally:
         if ours:
             ray.shutdown()

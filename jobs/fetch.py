@@ -1,5 +1,6 @@
 """The bytes of an item, from anywhere fsspec reaches."""
 
+import errno
 import os
 import stat
 from functools import lru_cache
@@ -12,6 +13,17 @@ from pinakes.operators.errors import ErrorCode, MediaError
 
 #: Tries at a file that does not answer, within one look; the next run tries again.
 TRIES = 4
+
+#: The path leads nowhere: through a file, in a circle, too far.
+_NO_FILE = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+#: What a web server says for good, beside 404, which fsspec knows.
+_REFUSALS = {
+    401: ErrorCode.PERMISSION_DENIED,
+    403: ErrorCode.PERMISSION_DENIED,
+    410: ErrorCode.NOT_FOUND,
+    451: ErrorCode.PERMISSION_DENIED,
+}
 
 
 def fetch(uri: str, max_bytes: int) -> bytes:
@@ -33,6 +45,10 @@ def fetch(uri: str, max_bytes: int) -> bytes:
     except PermissionError as error:
         raise MediaError(ErrorCode.PERMISSION_DENIED, f"no permission to read it: {_line(error)}") from None
     except Exception as error:  # every file system has its own errors
+        if isinstance(error, OSError) and error.errno in _NO_FILE:
+            raise MediaError(ErrorCode.NOT_FOUND, f"the file cannot be reached: {_line(error)}") from None
+        if code := _REFUSALS.get(getattr(error, "status", 0)):
+            raise MediaError(code, f"the server refuses it: {_line(error)}") from None
         raise MediaError(ErrorCode.UNREACHABLE, f"{type(error).__name__}: {_line(error)}") from None
 
 
@@ -40,16 +56,26 @@ def _read(uri: str, max_bytes: int) -> bytes:
     if uri.startswith("file://"):
         return _read_local(uri.removeprefix("file://"), max_bytes)
     filesystem, path = _filesystem(uri.split("://", 1)[0]), uri
-    # One byte more than allowed tells a large file without fetching it.
-    data: bytes = filesystem.cat_file(path, start=0, end=max_bytes + 1)
+    try:
+        # One byte more than allowed tells a large file without fetching it.
+        data: bytes = filesystem.cat_file(path, start=0, end=max_bytes + 1)
+    except Exception as error:
+        # Of an empty file there is no first byte: status 416, or what s3fs makes of it.
+        if getattr(error, "status", None) != 416 and getattr(error, "errno", None) != errno.EINVAL:
+            raise
+        if filesystem.size(path) != 0:
+            raise
+        data = b""
     return _checked(data, max_bytes)
 
 
 def _read_local(path: str, max_bytes: int) -> bytes:
     # Non-blocking, lest a named pipe be waited for for ever.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise MediaError(ErrorCode.NOT_MEDIA, "not a regular file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MediaError(ErrorCode.NOT_MEDIA, "not a regular file")
+    with open(descriptor, "rb") as file:
         return _checked(file.read(max_bytes + 1), max_bytes)
 
 
@@ -65,6 +91,8 @@ def _filesystem(protocol: str) -> fsspec.AbstractFileSystem:
 
 
 def _worth_trying_again(error: BaseException) -> bool:
+    if getattr(error, "status", None) in _REFUSALS or getattr(error, "errno", None) in _NO_FILE:
+        return False
     return not isinstance(error, (MediaError, FileNotFoundError, PermissionError, IsADirectoryError, ValueError))
 
 

@@ -26,6 +26,8 @@ from pinakes.operators.operator import Operator
 
 #: DuckDB's own memory; beyond it the plan goes to a temporary folder.
 MEMORY = "700MB"
+#: Each takes its share of the memory: on a machine with 64 cores a plan for a million items would spill all the time.
+THREADS = 4
 MAX_CHUNKS = 5000
 MIN_CHUNK, FULL_CHUNK = 4, 64
 ROW_GROUPS_PER_FILE = 64
@@ -149,7 +151,9 @@ def make_plan(
     """
     with (
         tempfile.TemporaryDirectory(prefix="pinakes-plan-") as folder,
-        duckdb.connect(str(Path(folder) / "plan.duckdb"), config={"memory_limit": MEMORY}) as connection,
+        duckdb.connect(
+            str(Path(folder) / "plan.duckdb"), config={"memory_limit": MEMORY, "threads": THREADS}
+        ) as connection,
     ):
         connection.execute("SET preserve_insertion_order = false")
         _list(connection, listing)

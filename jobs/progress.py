@@ -49,30 +49,47 @@ class Progress:
         )
         with Bar(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task("", total=total, rate="", failed="")
-            began = time.monotonic()
-            done = 0
+            rate = Rate()
 
             def advance(items: int, failed: int) -> None:
-                nonlocal done
-                done += items
-                rate = f"{done / max(time.monotonic() - began, 1e-3):.1f}/s"
-                bar.update(task, advance=items, rate=rate, failed=f"{failed} failed" if failed else "")
+                rate.add(items)
+                speed = f"{rate.per_s:.1f}/s" if rate.per_s else ""
+                bar.update(task, advance=items, rate=speed, failed=f"{failed} failed" if failed else "")
 
             yield advance
 
     @contextmanager
     def _lines(self, total: int) -> Iterator[Advance]:
-        began = said = time.monotonic()
-        done = 0
+        said = time.monotonic()
+        rate = Rate()
 
         def advance(items: int, failed: int) -> None:
-            nonlocal done, said
-            done += items
-            now = time.monotonic()
-            if now - said >= EVERY_S:
-                said = now
-                rate = done / (now - began)
-                left = f"{(total - done) / rate:.0f} s left" if rate else ""
-                self.say(f"{done:,} of {total:,} items, {rate:.1f}/s, {left}{f', {failed} failed' if failed else ''}")
+            nonlocal said
+            rate.add(items)
+            if time.monotonic() - said >= EVERY_S and rate.per_s:
+                said = time.monotonic()
+                left = f"{rate.per_s:.1f}/s, {(total - rate.done) / rate.per_s:.0f} s left"
+                self.say(f"{rate.done:,} of {total:,} items, {left}{f', {failed} failed' if failed else ''}")
 
         yield advance
+
+
+class Rate:
+    """Items a second since the first came: the workers' start is no part of their speed."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._first = 0
+        self._began = 0.0
+
+    def add(self, items: int) -> None:
+        """So many items more are finished."""
+        if not self.done:
+            self._first, self._began = items, time.monotonic()
+        self.done += items
+
+    @property
+    def per_s(self) -> float:
+        """0 until there is something to measure."""
+        seconds = time.monotonic() - self._began
+        return (self.done - self._first) / seconds if self.done > self._first and seconds > 0 else 0.0

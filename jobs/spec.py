@@ -13,7 +13,7 @@ from pinakes.jobs.errors import SpecError
 class JobSpec(BaseModel):
     """A job as its YAML file spells it. Only `operators` can change an answer; the rest is where and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: str = Field(min_length=1, description="fsspec URL, path, glob or manifest")
     catalog: str = Field(min_length=1, description="folder or bucket prefix of the catalogue")
@@ -58,13 +58,13 @@ def read_spec(path: str | Path, **overrides: Any) -> JobSpec:
     path = Path(path)
     try:
         fields = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise SpecError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):
         raise SpecError(f"{path}: a job is a list of `name: value`, at least `source:` and `catalog:`")
     for field in ("source", "catalog"):
-        if isinstance(fields.get(field), str) and "://" not in fields[field]:
-            fields[field] = str(path.parent.resolve() / fields[field])
+        if isinstance(fields.get(field), str) and fields[field] and "://" not in fields[field]:
+            fields[field] = str(path.parent.resolve() / Path(fields[field]).expanduser())
     fields.update({name: value for name, value in overrides.items() if value is not None})
     try:
         return JobSpec.model_validate(fields)

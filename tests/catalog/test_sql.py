@@ -35,7 +35,8 @@ def url(tmp_path: Path) -> Path:
 
 
 def rows(url: Path, query: str) -> list[dict[str, Any]]:
-    return Catalog(str(url)).sql(query).to_pylist()
+    found: list[dict[str, Any]] = Catalog(str(url)).sql(query).to_pylist()
+    return found
 
 
 REFUSED = [

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,9 @@ class Job:
         spec = {"source": "archive", "catalog": "catalog", "operators": operators, "commit_every_s": 0.1, **fields}
         self.file.write_text(yaml.safe_dump(spec))
 
-    def start(self) -> "Run":
-        return Run(self)
+    def start(self, *inside: str) -> "Run":
+        """`inside` is a command that runs another one, in front of it."""
+        return Run(self, inside)
 
     def commits(self) -> int:
         """How many there are; 0 also while the catalogue is being made."""
@@ -108,8 +109,7 @@ class Job:
 class Run:
     """A running `pinakes run`, the leader of a session to which all that it starts belongs."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, inside: Sequence[str] = ()) -> None:
         self.log = job.folder / "faults.log"
         self._out = job.folder / f"out-{time.monotonic_ns()}"
         path = os.pathsep.join(filter(None, [str(INJECTED), os.environ.get("PYTHONPATH")]))
@@ -117,7 +117,7 @@ class Run:
         # Files and not pipes, which an orphan would keep open.
         with open(self._out, "wb") as out, open(f"{self._out}.err", "wb") as err:
             self.process = subprocess.Popen(
-                [PINAKES, "run", str(job.file), "--json"],
+                [*inside, PINAKES, "run", str(job.file), "--json"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -1,7 +1,6 @@
 """Files that kill, starve or stop whoever looks at them: each costs itself, and nothing else."""
 
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,7 +18,7 @@ GOOD = 40
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Job, Run, int]]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Run, int]:
     """One run over an archive with one file of each kind among good ones."""
     job = Job(tmp_path_factory.mktemp("poison"), time_limit_s=3, worker_memory_gb=0.8)
     for fault in EXPECTED:
@@ -27,7 +26,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Job, Run, 
         add_photos(job.archive, 1, fault)
     add_photos(job.archive, 1, square=True)
     run = job.start()
-    yield job, run, run.ended()
+    return job, run, run.ended()
 
 
 @pytest.mark.timeout(600)
@@ -40,14 +39,14 @@ def test_the_run_ends_and_says_that_some_failed(ended: tuple[Job, Run, int]) -> 
 
 @pytest.mark.parametrize("fault", EXPECTED)
 def test_a_poisonous_file_costs_itself(ended: tuple[Job, Run, int], fault: str) -> None:
-    job, run, _ = ended
+    job, _, _ = ended
     looks = job.rows(f"SELECT operator, status, error_code FROM ledger WHERE uri LIKE '%-{fault}.jpg' ORDER BY 1")
     code = EXPECTED[fault]
     assert looks == [(name, "failed" if code else "ok", code) for name in ("halves", "media")]
 
 
 def test_no_file_is_tried_without_end(ended: tuple[Job, Run, int]) -> None:
-    job, run, _ = ended
+    _, run, _ = ended
     # Among others and alone; whole workers once more, as the first death does not say which file it was.
     assert Counter(run.log.read_text().split()) == {"segv_once": 2, "segv": 2, "memory": 2, "hang": 2, "worker": 3}
 

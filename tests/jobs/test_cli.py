@@ -153,16 +153,17 @@ def test_what_is_missing_newer_or_broken_is_said_in_one_line(archive: Path, tmp_
     catalog = tmp_path / "catalog"
     drive(str(catalog), 7, seed=1)
     about = catalog / "_pinakes" / "catalog.json"
+    source = [str(archive), "--operators", "media"]
     for text, says in (('{"format": 9, "pinakes": "9.0"}', "update pinakes"), ("{", "catalog.json")):
         about.write_text(text)
-        for words in (["run", archive, "--operators", "media"], ["plan", archive], ["status"], ["sql", "FROM ledger"]):
+        for words in (["run", *source], ["plan", *source], ["status"], ["sql", "FROM ledger"]):
             assert says in refused(1, *words, "--catalog", catalog)
     about.write_text('{"format": 1}')
     min((catalog / "ledger").glob("*.parquet")).unlink()
-    for words in (["plan", archive, "--operators", "media"], ["status"], ["sql", "FROM ledger"]):
+    for words in (["plan", *source], ["status"], ["sql", "FROM ledger"]):
         assert "ledger" in refused(1, *words, "--catalog", catalog)
     assert "selec" in refused(1, "sql", "selec 1", "--catalog", catalog)
-    done = pinakes("run", archive, "--operators", "media", "--catalog", catalog)
+    done = pinakes("run", *source, "--catalog", catalog)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "ledger" in line and line.startswith("pinakes: ")]
     assert "Traceback" not in done.stderr
