@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from pyarrow.dataset import Dataset
 
 from pinakes.catalog import commits, sql
@@ -116,17 +116,28 @@ class Catalog:
         """Add what another process committed and did not live to add. Returns the last commit's number."""
         return commits.apply_open_commits(self.storage)
 
-    def commit_log(self, run_id: str, operator_tables: Mapping[str, pa.Schema], since: int) -> commits.CommitLog:
+    def commit_log(
+        self,
+        run_id: str,
+        operator_tables: Mapping[str, pa.Schema],
+        since: int,
+        fingerprints: Iterable[str] | None = None,
+    ) -> commits.CommitLog:
         """A log to commit a run's results to; makes the tables that the operators need."""
         schemas = {name: result_schema(columns) for name, columns in operator_tables.items()}
         for name, schema in schemas.items():
-            there = pa.schema(self.table(name, schema).schema())
-            if there.names != schema.names:
+            there, ours = (
+                [f"{field.name} {field.type}" for field in one.fields]
+                for one in (self.table(name, schema).schema(), Schema.from_arrow(schema))
+            )
+            if there != ours:
+                differ = ", ".join(sorted(set(there).symmetric_difference(ours))) or "their order"
                 raise CorruptCatalogError(
-                    f"{self.url}: the table {name} has the columns {', '.join(there.names)}, this version writes "
-                    f"{', '.join(schema.names)}: use another catalogue. Nothing was touched"
+                    f"{self.url}: the columns of the table {name} are not those that this version writes ({differ}): "
+                    "use another catalogue. Nothing was touched"
                 )
-        return commits.CommitLog(self.storage, run_id, {**schemas, "ledger": OWN_TABLES["ledger"]}, since)
+        all_schemas = {**schemas, "ledger": OWN_TABLES["ledger"]}
+        return commits.CommitLog(self.storage, run_id, all_schemas, since, fingerprints)
 
     @commits.retry_conflicts
     def record_run(self, row: Mapping[str, Any]) -> None:

@@ -88,8 +88,19 @@ class CommitLog:
     from what this run commits.
     """
 
-    def __init__(self, storage: Storage, run_id: str, schemas: Mapping[str, pa.Schema], since: int = 0) -> None:
-        """`schemas` are the full schemas of the tables that will be written, the ledger's among them."""
+    def __init__(
+        self,
+        storage: Storage,
+        run_id: str,
+        schemas: Mapping[str, pa.Schema],
+        since: int = 0,
+        fingerprints: Iterable[str] | None = None,
+    ) -> None:
+        """`schemas` are the full schemas of the tables that will be written, the ledger's among them.
+
+        `fingerprints` are those of this run: of what others do, no more is remembered.
+        """
+        self._fingerprints = None if fingerprints is None else pa.array(fingerprints, pa.string())
         self.storage = storage
         self.run_id = run_id
         self.schemas = schemas
@@ -160,8 +171,10 @@ class CommitLog:
                     continue
                 for action in commit["actions"]:
                     if action["table"] == LEDGER:
-                        part = read_part(self.storage, LEDGER, action["path"], LOOK)
-                        self.done_by_others = pa.concat_tables([self.done_by_others, part.cast(LOOK_SCHEMA)])
+                        part = read_part(self.storage, LEDGER, action["path"], LOOK).cast(LOOK_SCHEMA)
+                        if self._fingerprints is not None:
+                            part = part.filter(pc.is_in(part["fingerprint"], self._fingerprints))
+                        self.done_by_others = pa.concat_tables([self.done_by_others, part]).combine_chunks()
             self._read_to = last
         done = self.done_by_others
         if not done.num_rows:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import time
 import uuid
 from datetime import datetime
@@ -63,10 +64,12 @@ def _statistics(rows: pa.Table) -> str:
     for name in counted_columns(rows.schema):
         nulls[name] = rows[name].null_count
         bounds = pc.min_max(rows[name]).as_py()
-        if bounds["min"] is not None and bounds["min"] == bounds["min"]:  # NaN is not JSON
-            low[name], high[name] = _plain(bounds["min"]), _plain(bounds["max"])
+        low_high = [_plain(bounds["min"]), _plain(bounds["max"])]
+        if all(value is not None and (isinstance(value, str) or math.isfinite(value)) for value in low_high):
+            low[name], high[name] = low_high
     return json.dumps({"numRecords": rows.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
 
 
 def _plain(value: Any) -> Any:
-    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(value, datetime) else value
+    # isoformat pads the year; strftime does not.
+    return f"{value.replace(tzinfo=None).isoformat(timespec='microseconds')}Z" if isinstance(value, datetime) else value

@@ -85,7 +85,7 @@ RUNS = pa.schema(
         column("operators", pa.string(), "name, model and fingerprint of each operator as JSON", nullable=False),
         column("versions", pa.string(), "versions of what ran, as JSON", nullable=False),
         column("host", pa.string(), "host or cluster", nullable=False),
-        column("items", pa.int64(), "items that were to be looked at"),
+        column("items", pa.int64(), "items that were looked at"),
         column("ok", pa.int64(), "looks (item x operator) that ended ok"),
         column("failed", pa.int64(), "looks that failed"),
         column("skipped", pa.int64(), "looks that were skipped"),

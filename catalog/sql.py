@@ -24,11 +24,20 @@ if TYPE_CHECKING:
 #: What DuckDB says when Arrow cannot read a table for it.
 _UNREADABLE = re.compile(r"stream registered as '(applied_|pending_)?(?P<table>.*?)' failed: (?P<why>.*)", re.DOTALL)
 
-#: The newest look per item, by its place (a changed file supersedes itself), operator and window.
+#: Per place, operator and window the look that counts: of the newest version of the file, with the fingerprint that a
+#: run asked for last (to go back to earlier settings costs nothing), the newest attempt.
 LATEST_LEDGER = """
     CREATE VIEW latest_ledger AS
-    SELECT * FROM ledger
-    QUALIFY row_number() OVER (PARTITION BY uri, operator, window_start_ms ORDER BY n DESC, attempt DESC) = 1
+    WITH asked AS (
+        SELECT value->>'$.fingerprint' AS fingerprint, max(recorded_at) AS asked_at
+        FROM runs, json_each(runs.operators) GROUP BY ALL
+    ), versions AS (
+        SELECT uri, arg_max(item_key, n) AS item_key FROM ledger GROUP BY uri
+    )
+    SELECT ledger.* FROM ledger SEMI JOIN versions USING (uri, item_key) LEFT JOIN asked USING (fingerprint)
+    QUALIFY row_number() OVER (
+        PARTITION BY uri, operator, window_start_ms ORDER BY asked_at DESC NULLS LAST, n DESC, attempt DESC
+    ) = 1
 """
 
 LATEST = """
@@ -45,7 +54,8 @@ def connect(catalog: "Catalog") -> duckdb.DuckDBPyConnection:
     spill = Path(tempfile.gettempdir(), f"pinakes-sql-{uuid.uuid4().hex}")
     connection = duckdb.connect(config={"python_enable_replacements": False, "temp_directory": str(spill)})
     datasets = {}
-    for name in catalog.tables():
+    # Against the order in which a commit is applied: every row that the ledger speaks of is then in its table.
+    for name in sorted(catalog.tables(), key=lambda name: (name != "ledger", name)):
         with catalog.storage.reporting(f"reading table {name}"):
             datasets[name] = catalog.table(name).to_pyarrow_dataset()
         connection.register(name, datasets[name])

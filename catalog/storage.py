@@ -67,7 +67,11 @@ class Storage:
             # A full disk takes half a file, and the half would stay.
             half = f"{path}.{uuid.uuid4().hex}.half"
             try:
-                Path(half).write_bytes(data)
+                with open(half, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    # A commit that names it must not outlive it when the power goes.
+                    os.fsync(file.fileno())
                 os.replace(half, path)
             except OSError:
                 Path(half).unlink(missing_ok=True)
@@ -89,16 +93,12 @@ class Storage:
         with suppress(OSError, BotoCoreError):
             self.filesystem.rm(self.path(relative), recursive=True)
 
-    def exists(self, relative: str) -> bool:
-        with self.reporting(f"looking for {relative}"):
-            return bool(self.filesystem.exists(self.path(relative)))
-
-    def entries(self) -> dict[str, bool]:
+    def entries(self, relative: str = "") -> dict[str, bool]:
         """Names directly below, in order, and whether each is a folder."""
         with self.reporting("listing"):
             self.filesystem.invalidate_cache()
             try:
-                found = self.filesystem.ls(self.root, detail=True)
+                found = self.filesystem.ls(self.path(relative).rstrip("/"), detail=True)
             except FileNotFoundError:
                 return {}
         return dict(sorted((one["name"].rstrip("/").rsplit("/", 1)[-1], one["type"] == "directory") for one in found))

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -120,10 +121,26 @@ def quiet() -> None:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use; in a container, its share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    match _of_container("cpu.max"):
+        case [quota, period] if quota.isdigit():
+            return max(1, min(cores, round(int(quota) / int(period))))
+    return cores
+
+
+def _of_container(limit: str) -> list[str]:
+    """The words of a limit of control groups, version 2; none outside a container."""
+    try:
+        return Path("/sys/fs/cgroup", limit).read_text().split()
+    except OSError:
+        return []
 
 
 def worker_memory_bytes(workers: int) -> int:
     """A worker's share of this node's memory, when the job does not say; `workers` of the whole job."""
-    return int(psutil.virtual_memory().total * WORKERS_SHARE / min(workers, available_cores()))
+    memory = psutil.virtual_memory().total
+    match _of_container("memory.max"):
+        case [limit] if limit.isdigit():
+            memory = min(memory, int(limit))
+    return int(memory * WORKERS_SHARE / min(workers, available_cores()))

@@ -79,9 +79,14 @@ def _read_local(path: str, max_bytes: int) -> bytes:
         return _checked(file.read(max_bytes + 1), max_bytes)
 
 
+def too_large(max_bytes: int) -> MediaError:
+    """What is said of a file of more bytes than that."""
+    return MediaError(ErrorCode.TOO_LARGE, f"larger than {max_bytes / 1e6:.0f} MB (max_megabytes)")
+
+
 def _checked(data: bytes, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
-        raise MediaError(ErrorCode.TOO_LARGE, f"larger than {max_bytes / 1e6:.0f} MB (max_megabytes)")
+        raise too_large(max_bytes)
     return data
 
 

@@ -4,7 +4,7 @@ What goes in is a batch of the plan (`WORK`), what comes out the rows of one or 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pinakes.catalog.schema import LEDGER, TIMESTAMP
-from pinakes.jobs.fetch import fetch
+from pinakes.jobs.fetch import fetch, too_large
 from pinakes.operators.decode import decode
 from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import Operator, Picture
@@ -38,8 +38,9 @@ WORK = pa.schema(
 
 #: Pictures in memory at once: what an operator gets as one batch.
 BATCH = 8
-#: Files that are fetched ahead of the picture in hand.
-AHEAD = 16
+#: Files that are fetched, at most, besides the picture in hand; and their bytes beyond which no more are asked for.
+AHEAD = 3 * BATCH
+AHEAD_BYTES = 128 * 2**20
 
 Item = dict[str, Any]
 Tables = dict[str, pa.Table]
@@ -77,7 +78,9 @@ class Looker:
         ahead = iter(items)
         for start in range(0, len(items), BATCH):
             batch = list(enumerate(items[start : start + BATCH], start))
-            while len(waiting) < AHEAD + len(batch) and (coming := next(ahead, None)) is not None:
+            while len(waiting) < len(batch) or (len(waiting) < AHEAD and self._waiting_bytes(waiting) < AHEAD_BYTES):
+                if (coming := next(ahead, None)) is None:
+                    break
                 waiting.append(self._fetchers.submit(self._fetch, coming))
             rows = Rows(self.operators)
             seen = []
@@ -102,7 +105,13 @@ class Looker:
     def _fetch(self, item: Item) -> bytes:
         if item["error_code"]:
             raise MediaError(ErrorCode(item["error_code"]), item["error_message"] or "")
+        if (item["size"] or 0) > self.limits.max_bytes:
+            raise too_large(self.limits.max_bytes)
         return fetch(item["uri"], self.limits.max_bytes)
+
+    @staticmethod
+    def _waiting_bytes(waiting: "Iterable[Future[bytes]]") -> int:
+        return sum(len(one.result()) for one in waiting if one.done() and one.exception() is None)
 
     def _open(self, position: int, item: Item, coming: "Future[bytes]", rows: "Rows") -> tuple[str, Picture] | None:
         content_id = None

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from pinakes.jobs.look import Limits, Looker
+from pinakes.operators import models
 from pinakes.operators.decode import single_thread
 from pinakes.operators.operator import Operator, create
 
@@ -50,12 +51,14 @@ def main(read_end: int, write_end: int, life_line: int) -> None:
     job: Job = inbox.recv()
 
     def in_hand(positions: Sequence[int]) -> None:
-        signal.setitimer(signal.ITIMER_REAL, job.time_limit_s if positions else 0)
+        signal.setitimer(signal.ITIMER_REAL, job.time_limit_s * len(positions))
         outbox.send(("in_hand", list(positions)))
 
     try:
         operators = job.create()
         for operator in operators.values():
+            # The driver's node has them; another may not.
+            models.pull_all(name for name in operator.model_names() if not models.is_here(name))
             operator.load()
         looker = Looker(operators, job.limits, in_hand)
     except Exception as error:

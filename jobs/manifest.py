@@ -41,6 +41,7 @@ REF_NAMES = ("source-ref", "source_ref", "uri", "url", "path")
 OPTIONAL_NAMES = ("version", "etag", "size")
 
 MAX_LINE_BYTES = 1 << 20
+CHUNK_BYTES = 16 << 20
 
 #: What a line may name besides the manifest's own protocol. Not those that wrap or reach into others.
 REMOTE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https"})
@@ -78,7 +79,7 @@ def rows(fs: Any | None, path: str, uri: str) -> Iterator[Row]:
     try:
         with open(path, "rb") if fs is None else fs.open(path, "rb") as file:
             lines = _read(uri, file)
-            while chunk := list(islice(lines, BATCH_ROWS)):
+            while chunk := list(_some(lines)):
                 yield from _chunk_rows(references, chunk, pool)
     except pa.ArrowException as error:
         raise SourceError(f"{uri}: not a Parquet file that can be read: {error}") from error
@@ -96,6 +97,16 @@ def _chunk_rows(references: "_References", lines: list[Line], pool: ThreadPoolEx
     for at, row in zip(remote, pool.map(lambda at: references.ask_remote(lines[at], found[at]), remote), strict=True):
         found[at] = row
     return found
+
+
+def _some(lines: Iterator[Line]) -> Iterator[Line]:
+    """The next lines, as many as may be held at once."""
+    size = 0
+    for line in islice(lines, BATCH_ROWS):
+        yield line
+        size += len(line.raw)
+        if size > CHUNK_BYTES:
+            return
 
 
 def _read(uri: str, file: BinaryIO) -> Iterator[Line]:
@@ -276,6 +287,8 @@ def _json_lines(file: BinaryIO) -> Iterator[Line]:
                 problem = f"not JSON: {error}"
             if not isinstance(fields, dict):
                 fields, problem = {}, "not a JSON object"
+            # Such manifests carry labels and more, which would only take memory.
+            fields = {name: fields[name] for name in (*REF_NAMES, *OPTIONAL_NAMES) if name in fields}
         yield Line(number, raw, fields, problem)
 
 

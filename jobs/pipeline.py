@@ -127,9 +127,10 @@ def look_at(chunks: Iterable[Chunk], job: Job, workers: int, watchdog: Any) -> I
     """Look at every chunk and yield how many items are finished and their rows, in no order, each piece once.
 
     Items that the watchdog knows to be done elsewhere have no rows. Ray is connected; `watchdog` is an actor's handle.
-    Raises JobError when the workers cannot start.
+    Raises JobError when the workers cannot start or Ray cannot go on.
     """
     import ray.data
+    from ray.exceptions import RayError
 
     rows = [{"number": chunk.number, "file": chunk.file, "row_group": chunk.row_group} for chunk in chunks]
     results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -141,16 +142,23 @@ def look_at(chunks: Iterable[Chunk], job: Job, workers: int, watchdog: Any) -> I
     )
     seen: set[tuple[int, int]] = set()
     block: pa.Table
-    for block in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-        for piece in block.to_pylist():
-            tables = {name: _from_bytes(rows) for name, rows in zip(piece["tables"], piece["rows"], strict=True)}
-            if BROKEN in tables:
-                raise JobError(tables[BROKEN]["message"][0].as_py())
-            # Ray runs a lost worker's chunk again from its start: what had come already comes twice.
-            name = (piece["chunk"], piece["start"])
-            if name not in seen:
-                seen.add(name)
-                yield piece["items"], tables
+    try:
+        for block in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            for piece in block.to_pylist():
+                tables = {name: _from_bytes(rows) for name, rows in zip(piece["tables"], piece["rows"], strict=True)}
+                if BROKEN in tables:
+                    raise JobError(tables[BROKEN]["message"][0].as_py())
+                # Ray runs a lost worker's chunk again from its start: what had come already comes twice.
+                name = (piece["chunk"], piece["start"])
+                if name not in seen:
+                    seen.add(name)
+                    yield piece["items"], tables
+    except RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise JobError(
+            f"the workers cannot go on: {lines[-1][:300] if lines else ''}. What was committed is safe; "
+            "see that every node has the same pinakes and operators, and reaches the source and the catalogue"
+        ) from error
 
 
 def _to_bytes(rows: pa.Table) -> bytes:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -31,6 +32,8 @@ THREADS = 4
 MAX_CHUNKS = 5000
 MIN_CHUNK, FULL_CHUNK = 4, 64
 ROW_GROUPS_PER_FILE = 64
+#: A killed run leaves its work behind; no run takes longer than this.
+KEPT_DAYS = 30
 
 #: The ledger of the operators in question: their newest look at each item with the fingerprint they have now.
 _KNOWN = """
@@ -46,12 +49,14 @@ _KNOWN = """
 _DUE = """
     CREATE TABLE due AS
     SELECT listed.rowid AS item, wanted.operator, coalesce(known.attempt, 0) + 1 AS attempt,
-           known.status IS NOT NULL AS failed,
-           CASE WHEN known.status IS NULL THEN $fresh
+           coalesce(known.status = 'failed', false) AS failed,
+           CASE WHEN known.status IS NULL OR known.status <> 'failed' THEN $fresh
                 WHEN list_contains($transient, known.error_code) THEN true
                 ELSE $failed END AS now
     FROM listed CROSS JOIN wanted LEFT JOIN known USING (item_key, fingerprint)
     WHERE known.status IS NULL OR known.status = 'failed'
+       -- An older version has come back, behind which a newer one stands in the ledger: to count, it needs a new look.
+       OR listed.item_key IN (SELECT item_key FROM seen WHERE NOT newest)
 """
 
 #: One row per item that is not done.
@@ -59,7 +64,7 @@ _ITEMS = """
     CREATE TABLE unfinished AS
     SELECT item, bool_or(failed) AS failed, bool_or(now) AS now,
            CASE WHEN bool_or(failed) THEN 'failed'
-                WHEN any_value(listed.item_key) IN (SELECT item_key FROM seen) THEN 'again'
+                WHEN any_value(listed.item_key) IN (SELECT item_key FROM seen WHERE newest) THEN 'again'
                 WHEN any_value(listed.uri) IN (SELECT uri FROM seen) THEN 'changed'
                 ELSE 'new' END AS state
     FROM due JOIN listed ON listed.rowid = due.item GROUP BY item
@@ -67,7 +72,8 @@ _ITEMS = """
 
 _WORK = """
     SELECT listed.uri, listed.item_key, listed.size, listed.mtime, listed.etag, listed.error_code,
-           listed.error_message, list(due.operator) AS operators, list(due.attempt::INTEGER) AS attempts
+           listed.error_message, list(due.operator ORDER BY due.operator) AS operators,
+           list(due.attempt::INTEGER ORDER BY due.operator) AS attempts
     FROM due JOIN listed ON listed.rowid = due.item
     WHERE due.now
     GROUP BY ALL ORDER BY listed.uri
@@ -99,6 +105,14 @@ class Plan:
         self.summary = summary
         self.since = since
 
+    @property
+    def readable(self) -> str | None:
+        """An item of the source that an earlier run could read, if there is one."""
+        found = self._connection.execute(
+            "SELECT any_value(uri) FROM listed JOIN known USING (item_key) WHERE known.status = 'ok'"
+        ).fetchall()
+        return found[0][0] if found else None
+
     def write_chunks(self, catalog: Catalog, run_id: str, workers: int) -> list[Chunk]:
         """Write the work as Parquet files beside the tables, where every worker can read it, a row group a chunk."""
         size = chunk_size(self.summary.due, workers)
@@ -113,8 +127,10 @@ class Plan:
         if pending.num_rows:
             self._write_file(catalog, run_id, pending, size, chunks)
         # Runs that overlap go through the archive in different orders, so that each finds done what the other did.
-        random.Random(run_id).shuffle(chunks)
-        return chunks
+        # File by file, since a worker keeps the last one that it opened.
+        order = random.Random(run_id)
+        files = {chunk.file: order.random() for chunk in chunks}
+        return sorted(chunks, key=lambda chunk: (files[chunk.file], order.random()))
 
     def _write_file(self, catalog: Catalog, run_id: str, work: pa.Table, size: int, chunks: list[Chunk]) -> None:
         buffer = io.BytesIO()
@@ -128,6 +144,14 @@ class Plan:
 def plan_folder(run_id: str) -> str:
     """Where a run keeps its work, for as long as it runs."""
     return f"_pinakes/plans/{run_id}"
+
+
+def sweep(catalog: Catalog) -> None:
+    """Remove the work of runs that were killed long ago; others may still be at it. Run ids sort by time."""
+    oldest = f"{datetime.now(UTC) - timedelta(days=KEPT_DAYS):%Y%m%dT%H%M%S}"
+    for run_id in catalog.storage.entries(plan_folder("").rstrip("/")):
+        if run_id < oldest:
+            catalog.storage.remove_folder(plan_folder(run_id))
 
 
 def chunk_size(items: int, workers: int) -> int:
@@ -183,15 +207,15 @@ def _list(connection: duckdb.DuckDBPyConnection, listing: Listing) -> None:
         connection.execute("INSERT INTO entries FROM batch")
     connection.execute(
         "CREATE TABLE listed AS SELECT DISTINCT ON (uri) *, "
-        "left(sha256(uri || chr(0) || version), 32) AS item_key FROM entries"
+        "left(sha256(uri || chr(0) || version), 32) AS item_key FROM entries ORDER BY uri, version"
     )
     connection.execute("DROP TABLE entries")
 
 
 def _attach_ledger(connection: duckdb.DuckDBPyConnection, catalog: Catalog | None, source: str) -> int:
-    """Make the tables `ledger`, `seen` (places and items ever looked at) and `earlier` (runs over this source)."""
+    """Make `ledger`, `seen` (the versions of each place ever looked at, and whether it is the newest) and `gone`."""
     if catalog is None:
-        connection.execute("CREATE TABLE seen (uri VARCHAR, item_key VARCHAR)")
+        connection.execute("CREATE TABLE seen (uri VARCHAR, item_key VARCHAR, newest BOOLEAN)")
         connection.execute(
             "CREATE TABLE ledger (item_key VARCHAR, fingerprint VARCHAR, attempt INTEGER, status VARCHAR, "
             "error_code VARCHAR, window_start_ms BIGINT)"
@@ -203,7 +227,10 @@ def _attach_ledger(connection: duckdb.DuckDBPyConnection, catalog: Catalog | Non
     connection.register("pending_ledger", pending)
     connection.register("runs", catalog.table("runs").to_pyarrow_dataset())
     connection.execute("CREATE VIEW ledger AS FROM applied_ledger UNION ALL BY NAME FROM pending_ledger")
-    connection.execute("CREATE TABLE seen AS SELECT DISTINCT uri, item_key FROM ledger")
+    connection.execute(
+        "CREATE TABLE seen AS SELECT uri, item_key, max(n) = max(max(n)) OVER (PARTITION BY uri) AS newest "
+        "FROM ledger GROUP BY uri, item_key"
+    )
     connection.execute(
         "CREATE TABLE gone AS SELECT count(DISTINCT uri) AS items FROM ledger "
         "SEMI JOIN (SELECT run_id FROM runs WHERE source = $source) USING (run_id) ANTI JOIN listed USING (uri)",

@@ -20,7 +20,7 @@ from pinakes.jobs.listing import Listing, source_url
 from pinakes.jobs.look import Limits
 from pinakes.jobs.looker_process import Job
 from pinakes.jobs.pipeline import look_at
-from pinakes.jobs.planning import Plan, PlanSummary, make_plan, plan_folder
+from pinakes.jobs.planning import Plan, PlanSummary, make_plan, plan_folder, sweep
 from pinakes.jobs.progress import Progress
 from pinakes.jobs.source_watch import SourceWatch
 from pinakes.jobs.spec import JobSpec, make_spec, read_spec
@@ -67,11 +67,14 @@ def retry(
     if source is None:
         if catalog is None:
             raise SpecError("name the catalogue whose failures are to be tried again")
-        newest = "SELECT spec FROM runs ORDER BY recorded_at DESC, run_id DESC LIMIT 1"
+        newest = "SELECT spec, source FROM runs ORDER BY recorded_at DESC, run_id DESC LIMIT 1"
         last = Catalog(str(catalog)).sql(newest).to_pylist()
         if not last:
             raise SpecError(f"{catalog} has no runs yet: nothing to try again")
-        spec = make_spec(**{**json.loads(last[0]["spec"]), "catalog": str(catalog)})
+        # The source as it is spelled in full: the run may have been started from another folder.
+        fields = {**json.loads(last[0]["spec"]), "source": last[0]["source"], "catalog": str(catalog)}
+        words = {"operators": operators, **options}
+        spec = make_spec(**{**fields, **{name: value for name, value in words.items() if value is not None}})
     else:
         spec = spec_of(source, catalog, operators, **options)
     return _run(spec, failed_only=True, progress=progress)
@@ -124,6 +127,7 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
     listing = Listing(spec.source)
     catalog = Catalog(spec.catalog, create=True)
     catalog.finish()
+    sweep(catalog)
     needed = {name for one in operators.values() for name in one.model_names()}
     models.pull_all(sorted(name for name in needed if not models.is_here(name)), report=progress.say)
     run_id = new_run_id()
@@ -149,7 +153,9 @@ def _look(
 ) -> None:
     """Look at everything that is due and commit it as it comes."""
     tables = {table: columns for one in operators.values() for table, columns in one.tables.items()}
-    committer = Committer(catalog.commit_log(summary.run_id, tables, plan.since), spec.commit_every_s, summary)
+    fingerprints = [one.fingerprint for one in operators.values()]
+    log = catalog.commit_log(summary.run_id, tables, plan.since, fingerprints)
+    committer = Committer(log, spec.commit_every_s, summary)
     progress.say("starting the workers")
     with connected(spec.workers) as workers:
         chunks = plan.write_chunks(catalog, summary.run_id, workers)
@@ -161,7 +167,7 @@ def _look(
             memory_bytes=int(spec.worker_memory_gb * 2**30) if spec.worker_memory_gb else None,
             workers=workers,
         )
-        source = SourceWatch(summary.plan.source, job.limits.max_bytes)
+        source = SourceWatch(summary.plan.source, job.limits.max_bytes, plan.readable)
         dog = watchdog.start()
         try:
             with progress.counting(plan.summary.due) as advance:

@@ -16,10 +16,11 @@ _ACCESS = [code.value for code in (ErrorCode.PERMISSION_DENIED, ErrorCode.UNREAC
 class SourceWatch:
     """Sees every row of the ledger before it is committed."""
 
-    def __init__(self, source: str, max_bytes: int) -> None:
+    def __init__(self, source: str, max_bytes: int, readable: str | None) -> None:
+        """`readable` is an item that an earlier run could read, if there is one."""
         self._source = source
         self._max_bytes = max_bytes
-        self._readable: str | None = None
+        self._readable = readable
         self._in_a_row = 0
 
     def check(self, ledger: pa.Table) -> None:

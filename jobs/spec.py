@@ -27,7 +27,9 @@ class JobSpec(BaseModel):
     worker_memory_gb: float | None = Field(
         default=None, gt=0, description="memory that one process may take; its share of the node's when not given"
     )
-    max_megapixels: float = Field(default=300, gt=0, description="larger pictures are refused before they are decoded")
+    max_megapixels: float = Field(
+        default=300, gt=0, le=1000, description="larger pictures are refused before they are decoded"
+    )
     max_megabytes: float = Field(default=512, gt=0, description="larger files are not fetched")
 
     @field_validator("operators", mode="before")

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 import boto3
 import pytest
+from s3fs import S3FileSystem
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
         monkeypatch.delenv(name)
     for name, value in environment(s3_server).items():
         monkeypatch.setenv(name, value)
+    # fsspec hands out the same filesystem again, with the endpoint of another module's server.
+    S3FileSystem.clear_instance_cache()
     bucket = Bucket(f"archive-{uuid.uuid4().hex[:12]}", s3_server, boto3.session.Session().client("s3"))
     bucket.client.create_bucket(Bucket=bucket.name)
     return bucket

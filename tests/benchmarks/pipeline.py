@@ -85,7 +85,9 @@ def main() -> None:
         archive = Path(scratch) / "archive"
         archive.mkdir()
         files = make_archive(sources, arguments.photos, archive)
-        print(f"{len(files)} photos made of {len(sources)} in {', '.join(map(str, folders))}; {arguments.workers} workers")
+        print(
+            f"{len(files)} photos made of {len(sources)} in {', '.join(map(str, folders))}; {arguments.workers} workers"
+        )
         before = bare_loop(files, arguments.workers)
         summary = run(archive, catalog=Path(scratch) / "catalog", workers=arguments.workers)
         after = bare_loop(files, arguments.workers)

@@ -132,6 +132,32 @@ def test_a_newer_fingerprint_supersedes_the_older(archive: Path, url: Path) -> N
     assert small_run(archive, url, later).again == 3
     assert rows(url, "SELECT model, count(*) AS rows FROM latest_media GROUP BY 1") == [{"model": "media-2", "rows": 3}]
     assert len(rows(url, "FROM media")) == 6
+    # Back to the earlier one: nothing to look at, and it counts again.
+    assert small_run(archive, url).due == 0
+    assert rows(url, "SELECT model, count(*) AS rows FROM latest_media GROUP BY 1") == [{"model": "media-1", "rows": 3}]
+
+
+def test_a_query_beside_a_commit_sees_all_of_it_or_nothing(
+    archive: Path, url: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables are opened one after the other, and a commit is applied in between, in whatever order they come."""
+    small_run(archive, url)
+    (archive / "0.jpg").write_bytes(small_jpeg(30) + b"newer")
+    opened, open_table = [], Catalog.table
+
+    def table(self: Catalog, name: str, *schema: Any) -> Any:
+        found = open_table(self, name, *schema)
+        opened.append(name)
+        if len(opened) == 1:
+            monkeypatch.undo()
+            small_run(archive, url)
+        return found
+
+    catalog = Catalog(str(url))
+    monkeypatch.setattr(Catalog, "table", table)
+    found = catalog.sql("SELECT count(*) AS rows FROM latest_media").to_pylist()
+    assert opened == ["ledger"]
+    assert found == [{"rows": 3}]
 
 
 def test_a_retry_supersedes_the_failure(archive: Path, url: Path) -> None:

@@ -18,9 +18,9 @@ from tests.jobs.photos import write_photos
 
 
 def _run(folder: Path, *, address: str) -> "subprocess.CompletedProcess[str]":
-    command = [PINAKES, "run", folder / "archive", "--catalog", folder / "catalog", "--operators", "media", "--json"]
+    words = ["run", folder / "archive", "--catalog", folder / "catalog", "--operators", "media", "--json"]
     environment = {**os.environ, "RAY_ADDRESS": address}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=NEVER_S)
+    return subprocess.run([PINAKES, *map(str, words)], env=environment, capture_output=True, text=True, timeout=NEVER_S)
 
 
 @pytest.fixture

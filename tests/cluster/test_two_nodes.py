@@ -36,7 +36,7 @@ def test_a_lost_node_costs_nothing_but_its_work_in_hand(tmp_path: Path, monkeypa
         made.wait_for_nodes()
         both = {raylet(made.head_node), raylet(lost)}
         monkeypatch.setenv("RAY_ADDRESS", made.address)
-        command = [PINAKES, "run", tmp_path / "job.yaml", "--json"]
+        command = [str(PINAKES), "run", str(tmp_path / "job.yaml"), "--json"]
         run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             wait(lambda: gate.waiting() == both and committed_by() == both, run, "both nodes are half way")

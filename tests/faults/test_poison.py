@@ -1,6 +1,7 @@
 """Files that kill, starve or stop whoever looks at them: each costs itself, and nothing else."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,16 @@ def test_an_operator_that_raises_costs_its_own_look_alone(ended: tuple[Job, Run,
         ("media", "ok", None, None),
     ]
     assert job.rows("SELECT width, height FROM latest_media WHERE uri LIKE '%-square.jpg'") == [(96, 96)]
+
+
+@pytest.mark.timeout(600)
+def test_workers_that_cannot_start_end_the_run_and_blame_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULTS_AT_START", "1")
+    job = Job(tmp_path, workers=1)
+    add_photos(job.archive, 5)
+    run = job.start()
+    assert run.ended() == 1
+    assert "pinakes: a worker died as it loaded its models, 3 times" in run.said
+    assert job.rows("SELECT uri FROM ledger") == []

@@ -1,5 +1,6 @@
 """A run in this process: the real plan, the real operators, the real commits, and no Ray. And pictures to run it on."""
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from io import BytesIO
@@ -67,7 +68,8 @@ def small_run(
     catalog = Catalog(str(url), create=True)
     catalog.finish()
     run_id = new_run_id()
-    run = dict.fromkeys(("spec", "operators", "versions"), "{}")
+    run = dict.fromkeys(("spec", "versions"), "{}")
+    run["operators"] = json.dumps({name: {"fingerprint": one.fingerprint} for name, one in operators.items()})
     run |= {"run_id": run_id, "job": "small", "source": source_url(str(source)), "host": "here"}
     catalog.record_run({**run, "status": "started"})
     with make_plan(Listing(str(source)), run["source"], operators, catalog, failed_only=failed_only) as plan:

@@ -226,3 +226,19 @@ def test_fifty_thousand_items_within_bounds(tmp_path: Path) -> None:
         (name, "truncated", 50) for name in OPERATORS
     }
     assert found.peak_bytes < 800 * 2**20
+
+
+def test_an_older_version_that_comes_back_is_current_again(archive: Path, url: Path) -> None:
+    first = archive / "0.jpg"
+    before, times = first.read_bytes(), first.stat()
+    small_run(archive, url)
+    first.write_bytes(small_jpeg(20) + b"newer")
+    small_run(archive, url)
+    first.write_bytes(before)
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert planned(archive, url) == {"changed": 1, "done": 3, "due": 1}
+    small_run(archive, url)
+    assert planned(archive, url) == {"done": 4}
+    sizes = Catalog(str(url)).sql("SELECT size FROM latest_media WHERE uri LIKE '%/0.jpg'").to_pylist()
+    assert sizes == [{"size": len(before)}]

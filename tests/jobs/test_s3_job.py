@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import boto3
@@ -140,7 +141,7 @@ def test_two_runs_at_once_on_a_catalogue_in_a_bucket(
         json.dumps({"source": "archive", "catalog": catalog, "operators": ["nodes"], "workers": 1, "commit_every_s": 1})
     )
 
-    command = [PINAKES, "run", tmp_path / "job.yaml", "--json"]
+    command = [str(PINAKES), "run", str(tmp_path / "job.yaml"), "--json"]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         # Both make the catalogue, both plan to look at everything, and both have some in hand before either can end.
@@ -243,23 +244,25 @@ def test_what_is_wrong_with_a_whole_bucket_is_one_line_and_no_catalogue(s3: Buck
 def test_a_bucket_that_goes_away_is_told_from_objects_that_do(s3: Bucket) -> None:
     fetch._filesystem.cache_clear()  # it keeps the credentials of another test's server
     uris = put_photos(s3, DOUBTFUL + 4)
-    work = [
+    work: list[dict[str, Any]] = [
         {"uri": uri, "item_key": str(number), "operators": ["media"], "attempts": [1]}
         for number, uri in enumerate(uris)
     ]
     looker = Looker({"media": create("media")}, LIMITS, lambda positions: None)
 
-    def ledger(items: list[dict[str, object]]) -> pa.Table:
+    def ledger(items: list[dict[str, Any]]) -> pa.Table:
         looked = [rows["ledger"] for _, rows in looker.look(pa.Table.from_pylist(items, schema=WORK))]
         return pa.concat_tables(looked)
 
-    watch = SourceWatch(s3.url, LIMITS.max_bytes)
+    watch = SourceWatch(s3.url, LIMITS.max_bytes, readable=None)
     watch.check(ledger(work[:2]))
     for uri in uris[2:]:
         s3.client.delete_object(Bucket=s3.name, Key=uri.split("/", 3)[3])
     gone = ledger(work[2:])
     assert set(gone["error_code"].to_pylist()) == {"not_found"}
-    watch.check(gone)  # many objects are gone, and the bucket is there
+    # Many objects are gone, and the bucket is there.
+    watch.check(gone)
+    SourceWatch(s3.url, LIMITS.max_bytes, readable=uris[0]).check(gone)
 
     for uri in uris[:2]:
         s3.client.delete_object(Bucket=s3.name, Key=uri.split("/", 3)[3])
