@@ -57,10 +57,9 @@ def print_run(summary: "RunSummary") -> None:
         for name, counts in sorted(summary.looks.items())
     ]
     out.print(grid(None, rows))
-    working = max(summary.seconds - summary.start_s, 1e-3)
+    speed = f", {summary.per_s:.1f}/s after {summary.start_s:.1f} s of start-up" if summary.per_s else ""
     out.print(
-        f"{summary.items:,} items in {summary.seconds:.1f} s ({summary.items / working:.1f}/s after "
-        f"{summary.start_s:.1f} s of start-up), {summary.commits} commits to {summary.catalog}",
+        f"{summary.items:,} items in {summary.seconds:.1f} s{speed}, committed to {summary.catalog}",
         highlight=False,
         markup=False,
     )

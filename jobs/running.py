@@ -172,7 +172,8 @@ def _look(
         try:
             with progress.counting(plan.summary.due) as advance:
                 for items, rows in look_at(chunks, job, workers, dog):
-                    summary.start_s = summary.start_s or time.monotonic() - began
+                    if not summary.start_s:
+                        summary.start_s, first = time.monotonic() - began, items
                     if rows:
                         source.check(rows["ledger"])
                         committer.add(rows)
@@ -185,6 +186,8 @@ def _look(
         finally:
             catalog.storage.remove_folder(plan_folder(summary.run_id))
         committer.commit()
+        if summary.start_s:
+            summary.per_s = max(0, summary.items - first) / (time.monotonic() - began - summary.start_s)
         if summary.status == "finished":
             looked = sum(sum(counts.values()) for counts in summary.looks.values())
             summary.done_by_others = sum(summary.plan.looks.values()) - looked + committer.dropped

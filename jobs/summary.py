@@ -23,8 +23,9 @@ class RunSummary:
     errors: dict[str, int] = field(default_factory=dict)
     done_by_others: int = 0
     commits: int = 0
-    start_s: float = 0.0
-    seconds: float = 0.0
+    start_s: float = 0.0  # until the first items were finished
+    per_s: float = 0.0  # items a second from then to the last commit; 0 when all came at once
+    seconds: float = 0.0  # of the whole run
 
     def total(self, status: str) -> int:
         """Looks that ended with that status."""

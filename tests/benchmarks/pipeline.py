@@ -92,10 +92,9 @@ def main() -> None:
         summary = run(archive, catalog=Path(scratch) / "catalog", workers=arguments.workers)
         after = bare_loop(files, arguments.workers)
         assert summary.total("failed") == 0
-        ours = summary.items / (summary.seconds - summary.start_s)
         print(f"(a) bare loop    {before:6.1f} and {after:6.1f} photos/s")
-        print(f"(b) pinakes run  {ours:6.1f} photos/s after {summary.start_s:.1f} s of start-up")
-        print(f"(b) / (a)        {2 * ours / (before + after):6.2f}")
+        print(f"(b) pinakes run  {summary.per_s:6.1f} photos/s after {summary.start_s:.1f} s of start-up")
+        print(f"(b) / (a)        {2 * summary.per_s / (before + after):6.2f}")
 
 
 if __name__ == "__main__":
