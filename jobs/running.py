@@ -158,18 +158,18 @@ def _look(
     committer = Committer(log, spec.commit_every_s, summary)
     progress.say("starting the workers")
     with connected(spec.workers) as workers:
-        chunks = plan.write_chunks(catalog, summary.run_id, workers)
-        workers = min(workers, len(chunks))
-        job = Job(
-            operators={name: one.config.model_dump(mode="json") for name, one in operators.items()},
-            limits=Limits(max_pixels=int(spec.max_megapixels * 1e6), max_bytes=int(spec.max_megabytes * 1e6)),
-            time_limit_s=spec.time_limit_s,
-            memory_bytes=int(spec.worker_memory_gb * 2**30) if spec.worker_memory_gb else None,
-            workers=workers,
-        )
-        source = SourceWatch(summary.plan.source, job.limits.max_bytes, plan.readable)
-        dog = watchdog.start()
         try:
+            chunks = plan.write_chunks(catalog, summary.run_id, workers)
+            workers = min(workers, len(chunks))
+            job = Job(
+                operators={name: one.config.model_dump(mode="json") for name, one in operators.items()},
+                limits=Limits(max_pixels=int(spec.max_megapixels * 1e6), max_bytes=int(spec.max_megabytes * 1e6)),
+                time_limit_s=spec.time_limit_s,
+                memory_bytes=int(spec.worker_memory_gb * 2**30) if spec.worker_memory_gb else None,
+                workers=workers,
+            )
+            source = SourceWatch(summary.plan.source, job.limits.max_bytes, plan.readable)
+            dog = watchdog.start()
             with progress.counting(plan.summary.due) as advance:
                 for items, rows in look_at(chunks, job, workers, dog):
                     if not summary.start_s:
