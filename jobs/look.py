@@ -74,18 +74,18 @@ class Looker:
     def look(self, work: pa.Table) -> Iterator[tuple[list[int], Tables]]:
         """Yield, batch by batch, the positions of the items that are finished, and their rows."""
         items: list[Item] = work.to_pylist()
-        waiting: deque[Future[bytes]] = deque()
+        waiting: deque[tuple[Future[bytes], Item]] = deque()
         ahead = iter(items)
         for start in range(0, len(items), BATCH):
             batch = list(enumerate(items[start : start + BATCH], start))
-            while len(waiting) < len(batch) or (len(waiting) < AHEAD and self._waiting_bytes(waiting) < AHEAD_BYTES):
-                if (coming := next(ahead, None)) is None:
-                    break
-                waiting.append(self._fetchers.submit(self._fetch, coming))
             rows = Rows(self.operators)
             seen = []
             for position, item in batch:
-                picture = self._open(position, item, waiting.popleft(), rows)
+                while not waiting or (len(waiting) < AHEAD and self._waiting_bytes(waiting) < AHEAD_BYTES):
+                    if (coming := next(ahead, None)) is None:
+                        break
+                    waiting.append((self._fetchers.submit(self._fetch, coming), coming))
+                picture = self._open(position, item, waiting.popleft()[0], rows)
                 if picture is not None:
                     seen.append((position, item, *picture))
             for operator in self.operators.values():
@@ -110,8 +110,15 @@ class Looker:
         return fetch(item["uri"], self.limits.max_bytes)
 
     @staticmethod
-    def _waiting_bytes(waiting: "Iterable[Future[bytes]]") -> int:
-        return sum(len(one.result()) for one in waiting if one.done() and one.exception() is None)
+    def _waiting_bytes(waiting: "Iterable[tuple[Future[bytes], Item]]") -> int:
+        """What has come, and what is on its way by its size in the listing, or a guess where that has none."""
+        total = 0
+        for coming, item in waiting:
+            if not coming.done():
+                total += item["size"] or AHEAD_BYTES // AHEAD
+            elif coming.exception() is None:
+                total += len(coming.result())
+        return total
 
     def _open(self, position: int, item: Item, coming: "Future[bytes]", rows: "Rows") -> tuple[str, Picture] | None:
         content_id = None
@@ -120,7 +127,7 @@ class Looker:
             content_id = blake2b(data, digest_size=16).hexdigest()
             with self._holding([position]):
                 pixels, facts = decode(data, name=item["uri"], max_pixels=self.limits.max_pixels)
-            return content_id, Picture(pixels, facts, etag=item["etag"], mtime=item["mtime"])
+            return content_id, Picture(pixels, facts, item_key=item["item_key"], etag=item["etag"], mtime=item["mtime"])
         except MediaError as error:
             rows.fail(item, item["operators"], error.code, str(error), content_id)
         except MemoryError:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from pinakes.operators import models
-from pinakes.operators.graph import compile_graph, resize
+from pinakes.operators.graph import Precision, compile_graph, resize
 from pinakes.operators.operator import PICTURE, Operator, OperatorConfig, Picture, Results
 from pinakes.operators.wordnet import ancestors, categories, vocabulary
 
@@ -51,6 +51,7 @@ class LabelsConfig(OperatorConfig):
 
     min_confidence: float = Field(default=0.1, ge=0, le=1)
     max_labels: int = Field(default=10, ge=1, le=1000)
+    precision: Precision = "bf16"
 
 
 class Labels(Operator):
@@ -66,7 +67,8 @@ class Labels(Operator):
 
     def load(self) -> None:
         """Raises ModelError when the model is not on this machine."""
-        self._graph = compile_graph(models.path(MODEL) / "inference.pdmodel", "x", CROP, CROP)
+        file = models.path(MODEL) / "inference.pdmodel"
+        self._graph = compile_graph(file, self.config.precision, "x", (1, CROP, CROP, 3))
         names = vocabulary("imagenet")["name"].to_pylist()
         columns = [names, [ancestors(name) for name in names], [categories(name) for name in names]]
         self._classes = pa.table(columns, schema=pa.schema([SCHEMA.field(name) for name in CLASS_COLUMNS]))

@@ -69,7 +69,6 @@ class Entry(_Record):
     task: str
     files: Annotated[tuple[File, ...], Field(min_length=1)]
     runtime: Literal["openvino"]
-    precision: Literal["f32"]
     licence: str
     source: str
     quality: str
@@ -77,8 +76,8 @@ class Entry(_Record):
 
     @property
     def digest(self) -> str:
-        """16 hex digits over the files, the runtime and the precision: all of the model that can change an answer."""
-        parts = [f"{file.name}:{file.sha256}" for file in self.files] + [self.runtime, self.precision]
+        """16 hex digits over the files and the runtime: all of the model that can change an answer."""
+        parts = [f"{file.name}:{file.sha256}" for file in self.files] + [self.runtime]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
     @property

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from pinakes.operators import models
-from pinakes.operators.graph import compile_graph, resize
+from pinakes.operators.graph import Precision, compile_graph, resize
 from pinakes.operators.operator import BOX, PICTURE, Operator, OperatorConfig, Picture, Results
 from pinakes.operators.wordnet import ancestors, vocabulary
 
@@ -41,6 +41,7 @@ class ObjectsConfig(OperatorConfig):
     """
 
     min_confidence: float = Field(default=0.4, ge=0, le=1)
+    precision: Precision = "bf16"
 
 
 class Objects(Operator):
@@ -56,7 +57,8 @@ class Objects(Operator):
 
     def load(self) -> None:
         """Raises ModelError when the model is not on this machine."""
-        self._graph = compile_graph(models.path(MODEL) / "model.pdmodel", "image", SIDE, SIDE)
+        file = models.path(MODEL) / "model.pdmodel"
+        self._graph = compile_graph(file, self.config.precision, "image", (1, SIDE, SIDE, 3))
         names = vocabulary("coco")["name"].to_pylist()
         columns = [names, [ancestors(name) for name in names]]
         self._classes = pa.table(columns, schema=pa.schema([SCHEMA.field(name) for name in CLASS_COLUMNS]))

@@ -36,6 +36,21 @@ BOX = pa.struct(
     ]
 )
 
+#: The columns of the table `embeddings`, which every operator that makes vectors fills.
+EMBEDDINGS = pa.schema(
+    [
+        pa.field("subject", pa.string(), nullable=False, metadata={"description": "what it is of: face or image"}),
+        pa.field(
+            "subject_id", pa.string(), nullable=False, metadata={"description": "face_id of a face, else item_key"}
+        ),
+        pa.field(
+            "vector",
+            pa.list_(pa.float32()),
+            nullable=False,
+            metadata={"description": "of length 1; compare by cosine, and only with vectors of the same model"},
+        ),
+    ]
+)
 
 #: The first column of every table that `look` returns: the picture's position in the batch.
 PICTURE = pa.field("picture", pa.int32(), nullable=False)
@@ -64,6 +79,7 @@ class Picture:
 
     pixels: np.ndarray
     facts: MediaFacts
+    item_key: str = ""  # 32 hex digits over the item's uri and version: what ids of things seen in it are made from
     etag: str | None = None
     mtime: datetime | None = None
     frame_ms: int | None = None

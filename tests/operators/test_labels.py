@@ -18,6 +18,14 @@ def labels(local_models):
 
 
 @pytest.fixture(scope="module")
+def exact(local_models):
+    """In float32, as the reference computes."""
+    operator = create("labels", {"min_confidence": 0.01, "precision": "f32"})
+    operator.load()
+    return operator
+
+
+@pytest.fixture(scope="module")
 def reference(local_models):
     """A function: RGB pixels to 1000 probabilities, as the model's own code does it (model.py in its wheel)."""
     file = models.path("pp-lcnetv2-base") / "inference.pdmodel"
@@ -46,18 +54,27 @@ def expected(reference, pixels):
     return {names[at]: scores[at] for at in np.argsort(-scores)[:10] if scores[at] >= 0.01}
 
 
-def test_answers_are_those_of_the_models_own_preprocessing(labels, reference, scene, encoded, picture):
+def test_answers_are_those_of_the_models_own_preprocessing(exact, reference, scene, encoded, picture):
     for image in (scene, scene.crop((120, 30, 480, 420)), scene.resize((300, 200))):
         seen = picture(encoded(image))
-        answer = found(labels, seen)
+        answer = found(exact, seen)
         assert answer == pytest.approx(expected(reference, seen.pixels), abs=1e-4)
         assert answer
 
 
-def test_a_large_picture_is_averaged_before_it(labels, reference, large_scene, encoded, picture):
+def test_a_large_picture_is_averaged_before_it(exact, reference, large_scene, encoded, picture):
     seen = picture(encoded(large_scene))
     averaged = cv2.resize(seen.pixels, (405, 270), interpolation=cv2.INTER_AREA)
-    assert found(labels, seen) == pytest.approx(expected(reference, averaged), abs=1e-4)
+    assert found(exact, seen) == pytest.approx(expected(reference, averaged), abs=1e-4)
+
+
+def test_half_precision_changes_no_answer_that_counts(labels, exact, scene, large_scene, encoded, picture):
+    """On 100 ImageNet photos: the same first label for all, the same labels from 0.1 on for 99."""
+    for image in (scene, large_scene, scene.crop((120, 30, 480, 420))):
+        answer, other = found(labels, picture(encoded(image))), found(exact, picture(encoded(image)))
+        assert next(iter(answer)) == next(iter(other))
+        for name in answer.keys() | other.keys():
+            assert answer.get(name, 0) == pytest.approx(other.get(name, 0), abs=0.07)
 
 
 def test_a_sign_is_a_sign_whatever_its_orientation_in_the_file(labels, scene, encoded, picture):

@@ -38,7 +38,7 @@ def names_in(folder):
 
 def test_every_entry_says_what_it_is_and_where_it_comes_from():
     for entry in models.entries():
-        assert entry.licence == "Apache-2.0"
+        assert entry.licence in {"Apache-2.0", "MIT", "BSD-2-Clause", "CC0-1.0"}  # nothing that forbids a trade
         assert entry.source
         assert entry.quality
         assert models.entry(entry.name) == entry
@@ -46,14 +46,13 @@ def test_every_entry_says_what_it_is_and_where_it_comes_from():
         models.entry("resnet")
 
 
-def test_the_digest_covers_files_runtime_and_precision():
+def test_the_digest_covers_files_and_runtime():
     entry = models.entry(NAME)
     others = [
-        entry.model_copy(update={"precision": "bf16"}),
         entry.model_copy(update={"runtime": "onnxruntime"}),
         entry.model_copy(update={"files": entry.files[:2]}),
     ]
-    assert len({entry.digest, *(other.digest for other in others)}) == 4
+    assert len({entry.digest, *(other.digest for other in others)}) == 3
     assert entry.model_copy(update={"quality": "better worded"}).digest == entry.digest
 
 
@@ -168,5 +167,5 @@ def test_a_file_name_cannot_lead_out_of_the_cache():
 
 
 def test_listing_models_needs_neither_network_nor_files(cache):
-    assert {entry.name for entry in models.entries()} == {"pp-lcnetv2-base", NAME}
+    assert {"pp-lcnetv2-base", NAME} < {entry.name for entry in models.entries()}
     assert not cache.exists()

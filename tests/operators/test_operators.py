@@ -8,7 +8,7 @@ from pinakes.operators import models
 from pinakes.operators.errors import ConfigError
 from pinakes.operators.operator import PICTURE, available, create
 
-NAMES = ("media", "labels", "objects")
+NAMES = ("media", "labels", "objects", "faces", "text", "moderation", "properties")
 
 
 @pytest.fixture(scope="module", params=NAMES)
