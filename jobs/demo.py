@@ -1,4 +1,5 @@
-"""`make demo`: real photos from the package index, the main job over them, and a few questions to what it wrote."""
+"""`make demo`: real photos from the package index, the main job over them, a contact sheet, a few questions to what it
+wrote."""
 
 import sys
 from pathlib import Path
@@ -9,6 +10,11 @@ from pinakes.jobs.cli import guarded
 from pinakes.jobs.demo_photos import fetch
 from pinakes.jobs.printing import err, grid, out, print_run
 from pinakes.jobs.progress import Progress
+from pinakes.jobs.sheet import contact_sheet
+from pinakes.jobs.show import save
+
+#: Pictures on the contact sheet: all that there are.
+SHEET = 60
 
 QUESTIONS = {
     "What is the archive about? Photos by category of their labels": """
@@ -17,20 +23,25 @@ QUESTIONS = {
         FROM (SELECT uri, name, unnest(categories) AS category FROM latest_labels WHERE confidence > 0.3)
         GROUP BY category ORDER BY photos DESC, category LIMIT 8
     """,
-    "Where are people, how many, and how much of the picture is the largest?": """
-        SELECT parse_filename(uri) AS photo, count(*) AS people,
-               round(max(box.width * box.height), 2) AS largest, round(max(confidence), 2) AS confidence
-        FROM latest_objects WHERE name = 'person' AND confidence > 0.5
-        GROUP BY uri ORDER BY people DESC, photo LIMIT 8
+    "Who is in the pictures, and what stands written there? Objects, faces and text together": """
+        SELECT parse_filename(uri) AS photo, people, faces, round(largest, 3) AS largest_face, says
+        FROM (SELECT uri FROM latest_media)
+        LEFT JOIN (SELECT uri, count(*) AS people FROM latest_objects WHERE name = 'person' GROUP BY uri) USING (uri)
+        LEFT JOIN (SELECT uri, count(*) AS faces, max(box.width * box.height) AS largest
+                   FROM latest_faces GROUP BY uri) USING (uri)
+        LEFT JOIN (SELECT uri, string_agg(text, ' / ' ORDER BY text_id)[:60] AS says
+                   FROM latest_texts WHERE kind = 'line' GROUP BY uri) USING (uri)
+        WHERE faces > 0 OR (people > 0 AND says IS NOT NULL)
+        ORDER BY faces DESC NULLS LAST, photo LIMIT 12
     """,
-    "Which animals, by the label model and by the detector, and how far do they agree?": """
-        SELECT parse_filename(uri) AS photo,
-               (SELECT string_agg(name || ' ' || round(confidence, 2), ', ' ORDER BY confidence DESC)
-                FROM latest_labels WHERE uri = media.uri AND list_contains(ancestors, 'animal')) AS labels,
-               (SELECT string_agg(name || ' ' || round(confidence, 2), ', ' ORDER BY confidence DESC)
-                FROM latest_objects WHERE uri = media.uri AND list_contains(ancestors, 'animal')) AS objects,
-               format || ' ' || width || 'x' || height AS file
-        FROM latest_media AS media WHERE labels IS NOT NULL OR objects IS NOT NULL ORDER BY photo
+    "What can be read? The longest lines": """
+        SELECT text, round(confidence, 2) AS confidence, parse_filename(uri) AS photo
+        FROM latest_texts WHERE kind = 'line' ORDER BY length(text) DESC, text LIMIT 8
+    """,
+    "Which colour rules most pictures, and how bright and sharp are they?": """
+        SELECT dominant_colors[1].simplified_name AS colour, count(*) AS photos, round(avg(brightness), 2) AS brightness,
+               round(avg(sharpness), 2) AS sharpness
+        FROM latest_properties GROUP BY colour ORDER BY photos DESC, colour
     """,
 }
 
@@ -49,8 +60,12 @@ def demo(folder: Path) -> None:
         answer = catalog.sql(query)
         out.print()
         out.print(grid(question, answer.to_pylist(), answer.column_names))
+    sheet = contact_sheet(catalog, count=SHEET)
+    if sheet is not None:
+        save(sheet.image, folder / "sheet.png")
+        out.print(f"\nLook at them:    {folder / 'sheet.png'}", highlight=False, markup=False)
     out.print(
-        f'\nAsk your own:    .venv/bin/pinakes sql --catalog {place} "SELECT * FROM latest_labels LIMIT 5"\n'
+        f'Ask your own:    .venv/bin/pinakes sql --catalog {place} "SELECT * FROM latest_labels LIMIT 5"\n'
         f"Run it again:    .venv/bin/pinakes run {archive} --catalog {place}    (it looks at nothing twice)",
         highlight=False,
         markup=False,

@@ -10,11 +10,19 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pinakes.jobs.findings import Finding
     from pinakes.jobs.planning import PlanSummary
     from pinakes.jobs.summary import RunSummary
 
 #: Wide enough for a table when there is no terminal to ask.
 PIPED_WIDTH = 160
+
+#: Rows of one table that are printed of what was found in a picture.
+MOST_SHOWN = 12
+#: A longer list of numbers is printed in part.
+MOST_NUMBERS = 8
 
 out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
@@ -69,6 +77,33 @@ def print_run(summary: "RunSummary") -> None:
         out.print(f"  {code}: {items:,} items", style="red", highlight=False)
 
 
+def print_shown(found: "list[Finding]", path: "Path") -> None:
+    from pinakes.jobs.lettering import clean
+
+    by_table: dict[str, list[Finding]] = {}
+    for one in found:
+        by_table.setdefault(one.table, []).append(one)
+    rows: list[dict[str, Any]] = []
+    for table, findings in by_table.items():
+        for one in findings[:MOST_SHOWN]:
+            said = (one.title if one.titled else "", one.details, ", ".join(name for _, name in one.swatches))
+            (left, top), (right, bottom) = one.bounds or ((0, 0), (0, 0))
+            rows.append(
+                {
+                    "table": table,
+                    "found": clean(" | ".join(part for part in said if part)),
+                    "confidence": one.confidence,
+                    "left top, right bottom": f"{left:.2f} {top:.2f}, {right:.2f} {bottom:.2f}" if one.placed else "",
+                }
+            )
+        if len(findings) > MOST_SHOWN:
+            more = f"+{len(findings) - MOST_SHOWN} more; --json has all"
+            rows.append({**dict.fromkeys(rows[-1], ""), "table": table, "found": more})
+    if rows:
+        out.print(grid(None, rows))
+    out.print(str(path), highlight=False, markup=False)
+
+
 def grid(title: str | None, rows: list[dict[str, Any]], columns: list[str] | None = None) -> Table:
     columns = columns or list(rows[0])
     table = Table(title=title, title_justify="left")
@@ -81,17 +116,30 @@ def grid(title: str | None, rows: list[dict[str, Any]], columns: list[str] | Non
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return escape(", ".join(value))
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return escape(cell(value))
+    return escape(_plain(value))
+
+
+def _plain(value: Any) -> str:
+    """For the eye: numbers to four digits, structs and lists without quotes, of a vector its beginning."""
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        case float():
+            return f"{value:.4g}"
+        case int() if not isinstance(value, bool):
+            return f"{value:,}"
+        case list() if len(value) > MOST_NUMBERS and isinstance(value[0], float):
+            return f"{', '.join(map(_plain, value[:4]))}, ... ({len(value)} numbers)"
+        case list():
+            return ", ".join(f"({_plain(part)})" if isinstance(part, dict) else _plain(part) for part in value)
+        case dict():
+            return ", ".join(
+                f"{name} ({_plain(part)})" if isinstance(part, dict) else f"{name} {_plain(part)}"
+                for name, part in value.items()
+            )
+    return cell(value)
 
 
 def cell(value: Any) -> str:

@@ -1,0 +1,151 @@
+"""One picture shown: fetched, looked at in this process, and drawn on."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from pinakes.jobs.drawing import draw_findings
+from pinakes.jobs.errors import SpecError
+from pinakes.jobs.fetch import fetch
+from pinakes.jobs.findings import Finding, findings, without_vectors
+from pinakes.jobs.lettering import Letters
+from pinakes.jobs.listing import source_url
+from pinakes.jobs.look import Limits
+from pinakes.jobs.panel import with_panel
+from pinakes.jobs.spec import JobSpec
+from pinakes.operators import models
+from pinakes.operators.decode import decode, single_thread
+from pinakes.operators.errors import ErrorCode, MediaError
+from pinakes.operators.operator import Operator, Picture, available, create
+
+#: Those of a run that is not told otherwise.
+LIMITS = Limits(
+    max_pixels=int(JobSpec.model_fields["max_megapixels"].default * 1e6),
+    max_bytes=int(JobSpec.model_fields["max_megabytes"].default * 1e6),
+)
+
+#: The formats that pictures are written in, by the ending of the file's name.
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+#: A picture whose long side is less is shown enlarged to it: titles would hide a smaller one.
+SMALLEST = 640
+
+
+@dataclass
+class Shown:
+    """A picture with what was found in it; its long side is under 1920 pixels, the panel not counted."""
+
+    uri: str
+    image: Image.Image
+    tables: dict[str, pa.Table]  # the operators' own columns
+    errors: dict[str, str] = field(default_factory=dict)  # why an operator could not look, by its name
+
+    @property
+    def findings(self) -> list[Finding]:
+        return findings(self.tables)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it for a script, vectors and pixels left out."""
+        tables = {table: without_vectors(rows).to_pylist() for table, rows in self.tables.items()}
+        return {"uri": self.uri, "tables": tables, "errors": self.errors}
+
+
+def show(
+    uri: str | Path,
+    operators: Sequence[str | Operator] | None = None,
+    *,
+    report: Callable[[str], None] = lambda message: None,
+) -> Shown:
+    """Look at one picture, anywhere fsspec reaches, and draw what was seen.
+
+    `operators` are names, or operators as they are; every one when not given. Models that lack are fetched, and
+    `report` is told. An operator that raises is in `errors`, and costs the others nothing.
+
+    Raises MediaError: the picture cannot be fetched or decoded; ConfigError, ModelError, SourceError.
+    """
+    made = _created(operators)
+    url = source_url(str(uri))
+    picture = _picture(url)
+    needed = {name for one in made for name in one.model_names()}
+    models.pull_all(sorted(name for name in needed if not models.is_here(name)), report=report)
+    tables: dict[str, list[pa.Table]] = {}
+    errors = {}
+    for operator in made:
+        operator.load()
+        try:
+            rows = operator.look([picture])
+            found = {table: rows[table].select(own.names).cast(own) for table, own in operator.tables.items()}
+        except Exception as error:  # an operator may be anyone's code
+            errors[operator.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            continue
+        for table, more in found.items():
+            tables.setdefault(table, []).append(more)
+    whole = {table: pa.concat_tables(rows) for table, rows in tables.items()}
+    return Shown(url, annotate(Image.fromarray(picture.pixels), findings(whole)), whole, errors)
+
+
+def annotate(picture: Image.Image, found: Sequence[Finding]) -> Image.Image:
+    """The picture, RGB and upright, with all that was found drawn on it or written in a panel to its right.
+
+    It keeps its size, but for a small one (see SMALLEST).
+    """
+    scale = max(1.0, SMALLEST / max(picture.size))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.resize(size, Image.Resampling.BICUBIC) if scale > 1 else picture.copy()
+    letters = Letters(max(14, round(max(picture.size) / 75)))
+    numbered = draw_findings(picture, found, letters, numbers=True)
+    return with_panel(picture, found, numbered, letters)
+
+
+def output_path(output: str | Path | None, default: str) -> Path:
+    """Where to write, checked before any work is done.
+
+    Raises SpecError for an ending that names no format that is written, and for a folder that is not there.
+    """
+    path = Path(default if output is None else output)
+    if path.suffix.lower() not in FORMATS:
+        raise SpecError(f"{path}: pictures are written as {', '.join(FORMATS)}; let the name end so")
+    if not path.parent.is_dir():
+        raise SpecError(f"{path}: there is no folder {path.parent}")
+    return path
+
+
+def default_name(uri: str) -> str:
+    """The name, in the current folder, of a shown picture that was given none."""
+    stem = PurePosixPath(uri.split("?", 1)[0].rstrip("/")).stem if "://" in uri else Path(uri).stem
+    return f"{stem or 'picture'}-shown.png"
+
+
+def refuse_to_overwrite(path: Path, uri: str) -> None:
+    """Raises SpecError when what is to be written would take the place of the picture at `uri`, a local one."""
+    source = Path(source_url(uri).removeprefix("file://"))
+    if path.exists() and source.exists() and path.samefile(source):
+        raise SpecError(f"{path} is the picture itself: give --output another name; nothing was written")
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write it as the name's ending says. Raises OSError."""
+    out = io.BytesIO()
+    image.save(out, FORMATS[path.suffix.lower()], quality=90)
+    path.write_bytes(out.getvalue())
+
+
+def _created(operators: Sequence[str | Operator] | None) -> list[Operator]:
+    wanted = sorted(available()) if operators is None else operators
+    return [one if isinstance(one, Operator) else create(one) for one in dict.fromkeys(wanted)]
+
+
+def _picture(url: str) -> Picture:
+    single_thread()
+    try:
+        data = fetch(url, LIMITS.max_bytes)
+    except MediaError as error:
+        said = "there is no such file" if error.code is ErrorCode.NOT_FOUND else str(error)
+        raise MediaError(error.code, f"{url}: {said}") from None
+    pixels, facts = decode(data, name=url, max_pixels=LIMITS.max_pixels)
+    return Picture(pixels, facts)
