@@ -39,8 +39,8 @@ QUESTIONS = {
         FROM latest_texts WHERE kind = 'line' ORDER BY length(text) DESC, text LIMIT 8
     """,
     "Which colour rules most pictures, and how bright and sharp are they?": """
-        SELECT dominant_colors[1].simplified_name AS colour, count(*) AS photos, round(avg(brightness), 2) AS brightness,
-               round(avg(sharpness), 2) AS sharpness
+        SELECT dominant_colors[1].simplified_name AS colour, count(*) AS photos,
+               round(avg(brightness), 2) AS brightness, round(avg(sharpness), 2) AS sharpness
         FROM latest_properties GROUP BY colour ORDER BY photos DESC, colour
     """,
 }

@@ -1,6 +1,7 @@
 """What bytes and names claim to be, judged without decoding: kinds of media, a JPEG's frame, files that end early."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -16,11 +17,11 @@ READ = {
     "BMP": "bmp",
     "JPEG2000": "jpeg2000",
     "AVIF": "avif",
+    "HEIF": "heic",
 }
 
 #: Media whose content is recognised so that the error can name it.
 _NOT_READ = {
-    "heic": "HEIC pictures",
     "jxl": "JPEG XL pictures",
     "psd": "Photoshop files",
     "ico": "icons",
@@ -87,9 +88,11 @@ def sniff(data: bytes) -> str | None:
 
 def _ftyp(head: bytes) -> str | None:
     brands = head[8:64]
+    if brands[:4] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"):
+        return "heic"
     if b"avif" in brands or b"avis" in brands:
         return "avif"
-    if head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
+    if brands[:4] in (b"mif1", b"mif2", b"msf1"):
         return "heic"
     return "raw" if head[8:12] == b"crx " else "video"
 
@@ -149,7 +152,7 @@ def ends_early(data: bytes) -> bool:
         return len(data) < 12 or len(data) < 8 + struct.unpack_from("<I", data, 4)[0]
     if kind == "bmp":
         return len(data) < 54 or len(data) < struct.unpack_from("<I", data, 2)[0]
-    if kind == "avif":
+    if kind in ("avif", "heic"):
         return _boxes_end_early(data)
     if kind == "tiff":  # the directory that the header points to; its 64-bit kind is not looked into
         return len(data) < 8 or len(data) < struct.unpack_from("<I" if data[:1] == b"I" else ">I", data, 4)[0]
@@ -166,11 +169,113 @@ def _chunks_end_early(data: bytes) -> bool:
     return True
 
 
+#: So many boxes, and pieces of items, are followed; libheif refuses files of more than a thousand items.
+_MAX_BOXES = 10_000
+
+
 def _boxes_end_early(data: bytes) -> bool:
-    at = 0
-    while at + 8 <= len(data):
-        size = struct.unpack_from(">I", data, at)[0]
-        if size < 8:  # 0: to the end of the file; 1: a 64-bit size, which no picture needs
-            return False
+    """Of a file of boxes: whether the last is cut off, or the file is over before the box that describes pictures."""
+    found = list(_boxes(data, 0, len(data)))
+    return not any(kind in (b"meta", b"moov") for kind, _, _ in found) or found[-1][2] > len(data)
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of what is inside each box from there on (ISO/IEC 14496-12, 4.2); the end may be beyond."""
+    for _ in range(_MAX_BOXES):
+        if at + 8 > end:
+            return
+        size, kind = struct.unpack_from(">I4s", data, at)
+        start = at + 8
+        if size == 1 and at + 16 <= end:
+            (size,) = struct.unpack_from(">Q", data, start)
+            start += 8
+        elif size == 0:
+            size = end - at
+        if size < start - at:
+            return
         at += size
-    return at > len(data)
+        yield kind, start, at
+
+
+def heif_is_whole(data: bytes) -> bool:
+    """Whether all the bytes of all items of a HEIF file are there; also when its boxes are not understood.
+
+    Found are files cut off, and files never filled to their end: in a coded picture no eight zeros follow one another
+    (ISO/IEC 23008-2, 7.4.2). The boxes are those of ISO/IEC 14496-12, 8.11.
+    """
+    try:
+        for kind, start, end in _boxes(data, 0, len(data)):
+            if kind == b"meta":
+                inner = {kind: (start, end) for kind, start, end in _boxes(data, start + 4, min(end, len(data)))}
+                coded = _coded_items(data, *inner[b"iinf"])
+                return all(
+                    at + length <= len(data) and (item not in coded or any(data[at + max(0, length - 8) : at + length]))
+                    for item, at, length in _extents(data, *inner[b"iloc"])
+                )
+    except (KeyError, IndexError, struct.error):
+        pass
+    return True
+
+
+def is_heif_sequence(data: bytes) -> bool:
+    """Whether a HEIF file has a track, as a video has, and no picture beside it."""
+    kinds = {kind for kind, _, _ in _boxes(data, 0, len(data))}
+    return b"moov" in kinds and b"meta" not in kinds
+
+
+def heif_names_are_text(data: bytes) -> bool:
+    """Whether the kinds and names of a HEIF file's items are UTF-8, as they must be: pi_heif 1.4 dies of others."""
+    for kind, start, end in _boxes(data, 0, len(data)):
+        if kind == b"meta":
+            at = start
+            # By their mark, not by the boxes around them, which libheif may follow in another way than we do.
+            while (at := data.find(b"infe", at, end)) >= 0:
+                size = int.from_bytes(data[at - 4 : at], "big")
+                try:
+                    data[at + (12 if data[at + 4] < 3 else 14) : min(end, at + size - 4)].decode()
+                except (UnicodeDecodeError, IndexError):
+                    return False
+                at += 4
+    return True
+
+
+def _coded_items(data: bytes, start: int, end: int) -> set[int]:
+    """The items of an `iinf` box that are pictures coded as HEVC."""
+    coded = set()
+    for kind, at, _ in _boxes(data, start + (6 if data[start] == 0 else 8), end):
+        if kind == b"infe" and data[at] in (2, 3):
+            item, _, coding = struct.unpack_from(">HH4s" if data[at] == 2 else ">IH4s", data, at + 4)
+            if coding == b"hvc1":
+                coded.add(item)
+    return coded
+
+
+def _extents(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Item, start and length in the file of each piece of each item, from an `iloc` box."""
+    at = start + 4
+
+    def number(size: int) -> int:
+        nonlocal at
+        if at + size > end:
+            raise IndexError("the box ends")
+        at += size
+        return int.from_bytes(data[at - size : at], "big")
+
+    version, sizes = data[start], number(2)
+    offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
+    index_size = sizes & 15 if version > 0 else 0
+    id_size = 4 if version > 1 else 2
+    followed = 0
+    for _ in range(number(id_size)):
+        item = number(id_size)
+        in_file = number(2) & 15 == 0 if version > 0 else True
+        number(2)
+        base = number(base_size)
+        for _ in range(number(2)):
+            followed += 1
+            if followed > _MAX_BOXES:
+                return
+            number(index_size)
+            offset, length = number(offset_size), number(length_size)
+            if in_file and length:
+                yield item, base + offset, length

@@ -22,6 +22,8 @@ _SETTINGS = {
     "INFERENCE_NUM_THREADS": 1,
     "NUM_STREAMS": 1,
     "ENABLE_CPU_PINNING": False,
+    # For graphs of open sizes: kernels of some twenty sizes are kept, not of fifty, which took 0.3 GB more.
+    "CPU_RUNTIME_CACHE_CAPACITY": 2000,
 }
 
 

@@ -36,6 +36,9 @@ HALVED_FROM = 640
 #: What the model learned with, in its order of the channels: blue, green, red.
 MEAN = (104.0, 117.0, 123.0)
 
+#: Arrow neither casts nor writes a struct that is null while its own fields may not be.
+NO_BOX = pa.struct([side.with_nullable(True) for side in BOX])
+
 SCHEMA = pa.schema(
     [
         pa.field(
@@ -58,7 +61,7 @@ SCHEMA = pa.schema(
         ),
         pa.field(
             "box",
-            BOX,
+            NO_BOX,
             metadata={"description": "ratios of the upright picture; null: the model in use judges the whole picture"},
         ),
     ]
@@ -109,7 +112,7 @@ class Moderation(Operator):
             "parent": pa.nulls(len(found), pa.string()),
             "taxonomy_level": pa.array(np.ones(len(found), np.int32)),
             "confidence": pa.array(scores[found]),
-            "box": pa.nulls(len(found), BOX),
+            "box": pa.nulls(len(found), NO_BOX),
         }
         return {"moderation": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}
 

@@ -24,7 +24,7 @@ from pinakes.operators.errors import ConfigError
 ENTRY_POINTS = "pinakes.operators"
 
 #: The rule by which bytes become the canonical picture; part of every fingerprint. See decode.py.
-DECODE_RULE = "dct-area-960/1"
+DECODE_RULE = "dct-area-960/2"
 
 #: A box as ratios of the upright picture, the origin at its top left.
 BOX = pa.struct(
@@ -35,6 +35,9 @@ BOX = pa.struct(
         pa.field("height", pa.float32(), nullable=False),
     ]
 )
+
+#: A point as ratios of the upright picture.
+POINT = pa.struct([pa.field("x", pa.float32(), nullable=False), pa.field("y", pa.float32(), nullable=False)])
 
 #: The columns of the table `embeddings`, which every operator that makes vectors fills.
 EMBEDDINGS = pa.schema(

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pinakes.operators import models
 from pinakes.operators.graph import Precision
-from pinakes.operators.operator import BOX, PICTURE, Operator, OperatorConfig, Picture, Results
+from pinakes.operators.operator import BOX, PICTURE, POINT, Operator, OperatorConfig, Picture, Results
 from pinakes.operators.reading import Finder, Line, Reader, Word
 
 FINDERS = {"tiny": "ppocrv6-tiny-det", "small": "ppocrv6-small-det"}
@@ -22,8 +22,6 @@ TURNER = "ppocr-mobile-cls"
 
 #: The long side of the first look, in pixels.
 FIRST_SIDE = 640
-
-POINT = pa.struct([pa.field("x", pa.float32(), nullable=False), pa.field("y", pa.float32(), nullable=False)])
 
 SCHEMA = pa.schema(
     [

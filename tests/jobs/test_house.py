@@ -14,7 +14,15 @@ PACKAGES = ("jobs", "operators", "catalog", "cluster")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 #: Where the name that is imported is not the name of the distribution, or comes with another.
-DISTRIBUTION = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "botocore": "s3fs", "boto3": "moto"}
+DISTRIBUTION = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "botocore": "s3fs",
+    "boto3": "moto",
+    "pi_heif": "pi-heif",
+    "pillow_heif": "pillow-heif",
+}
 AT_THE_TOP = {
     *PACKAGES,
     *("tests", "notebooks", ".ci", ".gitignore", "pyproject.toml", "Makefile"),
@@ -54,7 +62,8 @@ def test_what_is_imported_is_declared() -> None:
         return {re.split(r"[\[<>=! ]", requirement)[0] for requirement in requirements}
 
     declared = names(project["dependencies"])
-    in_tests = declared | names(project["optional-dependencies"]["dev"])
+    extras = project["optional-dependencies"]
+    in_tests = declared | names(extras["dev"]) | names(extras["benchmark"])
     for paths, known in ((SOURCES, declared), (TESTS, in_tests)):
         for path in paths:
             for module in imports(path):
