@@ -77,10 +77,7 @@ class Finder:
         height, width = strip.shape[:2]
         scale = min(1.0, side / max(height, width))
         down, across = max(1, round(height * scale)), max(1, round(width * scale))
-        grid = GRID if max(down, across) <= 640 else 2 * GRID
-        canvas = cv2.copyMakeBorder(
-            resize(strip, across, down, cv2.INTER_LINEAR), 0, -down % grid, 0, -across % grid, cv2.BORDER_REPLICATE
-        )
+        canvas = filled(resize(strip, across, down, cv2.INTER_LINEAR))
         probability = self._graph.infer({"x": canvas[None]}, share_inputs=True)[0]
         whole = (round(canvas.shape[0] * height / down), round(canvas.shape[1] * width / across))
         boxes, _ = self._boxes(probability, whole)
@@ -90,6 +87,13 @@ class Finder:
         found[:, :, 1] -= top
         found = found.clip(0, np.array([pixels.shape[1] - 1, pixels.shape[0] - 1], np.float32))
         return found[np.ptp(found, axis=1).min(axis=1) > 3]  # what lay in the border is flat now
+
+
+def filled(pixels: np.ndarray) -> np.ndarray:
+    """The picture with its right and lower edge drawn out to the next size that the detector takes."""
+    height, width = pixels.shape[:2]
+    grid = GRID if max(height, width) <= 640 else 2 * GRID
+    return cv2.copyMakeBorder(pixels, 0, -height % grid, 0, -width % grid, cv2.BORDER_REPLICATE)
 
 
 class Reader:

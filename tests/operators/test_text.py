@@ -13,6 +13,7 @@ from rapidocr import RapidOCR
 from pinakes.operators import models
 from pinakes.operators.decode import decode
 from pinakes.operators.operator import MediaFacts, Picture
+from pinakes.operators.reading import filled
 from pinakes.operators.text import FINDERS, READER, TURNER, Text, TextConfig
 
 FACTS = MediaFacts("image", "png", 1, 1, 1, 1)
@@ -149,14 +150,14 @@ def rapidocr(detector: str) -> RapidOCR:
 
 
 def pictures_of_text() -> list[np.ndarray]:
-    """No side over 640, so that both see the very same pixels."""
+    """Of sizes that need no change, so that both see the very same pixels."""
     found = [page(), page(640, 480, 20, [*LINES, "and a fourth, longer line of text"]), page(500, 120, 18)]
     if "PINAKES_EVAL" in os.environ:
         names = ["ch_en_num.jpg", "check_return_word_len.jpeg", "return_word_debug.jpg", "text_rec.jpg"]
         files = [Path(os.environ["PINAKES_EVAL"]) / "ocr" / name for name in names]
         files += sorted((Path(os.environ["PINAKES_EVAL"]) / "coco").rglob("*.jpg"))[:20]
         found += [decode(file.read_bytes())[0] for file in files]
-    return found
+    return [filled(pixels) for pixels in found]
 
 
 @pytest.mark.parametrize("detector", ["tiny", "small"])
