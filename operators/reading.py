@@ -86,14 +86,16 @@ class Finder:
         found: np.ndarray = TextDetector.sorted_boxes(boxes).astype(np.float32)
         found[:, :, 1] -= top
         found = found.clip(0, np.array([pixels.shape[1] - 1, pixels.shape[0] - 1], np.float32))
-        return found[np.ptp(found, axis=1).min(axis=1) > 3]  # what lay in the border is flat now
+        found = found[np.ptp(found, axis=1).min(axis=1) > 3]  # what lay in the border is flat now
+        return found
 
 
 def filled(pixels: np.ndarray) -> np.ndarray:
     """The picture with its right and lower edge drawn out to the next size that the detector takes."""
     height, width = pixels.shape[:2]
     grid = GRID if max(height, width) <= 640 else 2 * GRID
-    return cv2.copyMakeBorder(pixels, 0, -height % grid, 0, -width % grid, cv2.BORDER_REPLICATE)
+    whole: np.ndarray = cv2.copyMakeBorder(pixels, 0, -height % grid, 0, -width % grid, cv2.BORDER_REPLICATE)
+    return whole
 
 
 class Reader:

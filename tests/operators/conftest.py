@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from pinakes.operators import models
 from pinakes.operators.decode import decode, single_thread
 from pinakes.operators.operator import Picture
+from tests.drawings import drawn_faces
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,39 +58,8 @@ def large_scene(scene):
 
 @pytest.fixture(scope="session")
 def portrait():
-    """A function: a size and faces (x and y between the eyes, in pixels, and scale) as a drawing of them.
-
-    A face at scale 1 is 164 pixels wide, its eyes 66 apart; it looks at one, and its hair is parted on one side.
-    """
-    return _drawn_faces
-
-
-def _drawn_faces(size, faces):
-    image = Image.new("RGB", size, (150, 170, 185))
-    draw = ImageDraw.Draw(image)
-    for x, y, scale in faces:
-
-        def oval(across, down, wide, high, colour, x=x, y=y, scale=scale):
-            left, top = x + (across - wide) * scale, y + (down - high) * scale
-            draw.ellipse((left, top, left + 2 * wide * scale, top + 2 * high * scale), fill=colour)
-
-        oval(0, 250, 150, 130, (50, 70, 120))
-        draw.rectangle((x - 38 * scale, y + 88 * scale, x + 38 * scale, y + 150 * scale), fill=(175, 140, 117))
-        oval(0, -17, 98, 118, (60, 40, 30))
-        oval(0, 8, 82, 112, (224, 180, 150))
-        oval(-60, -85, 40, 25, (60, 40, 30))
-        for side in (-1, 1):
-            oval(side * 33, -2, 20, 12, (175, 140, 117))
-            oval(side * 33, 0, 17, 8, (245, 245, 245))
-            oval(side * 33, 0, 8, 8, (50, 40, 30))
-            oval(side * 33, -27, 22, 4, (60, 40, 30))
-            oval(side * 9, 47, 5, 3, (110, 70, 60))
-        nose = [(-6, 0), (6, 0), (14, 44), (0, 51), (-14, 44)]
-        draw.polygon([(x + across * scale, y + down * scale) for across, down in nose], fill=(208, 167, 140))
-        oval(0, 41, 13, 10, (240, 194, 162))
-        oval(0, 76, 28, 11, (175, 75, 75))
-        oval(0, 76, 27, 2, (110, 40, 40))
-    return image.filter(ImageFilter.GaussianBlur(1.5))
+    """tests/drawings.py's faces."""
+    return drawn_faces
 
 
 @pytest.fixture(scope="session")
