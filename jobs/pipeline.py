@@ -6,7 +6,7 @@ the object store is rows.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,7 +123,9 @@ def look_name(item_key: str, fingerprint: str, attempt: int) -> str:
     return f"{item_key} {fingerprint} {attempt}"
 
 
-def look_at(chunks: Iterable[Chunk], job: Job, workers: int, watchdog: Any) -> Iterator[tuple[int, Tables]]:
+def look_at(
+    chunks: Iterable[Chunk], job: Job, workers: int, watchdog: Any
+) -> Generator[tuple[int, Tables], None, None]:
     """Look at every chunk and yield how many items are finished and their rows, in no order, each piece once.
 
     Items that the watchdog knows to be done elsewhere have no rows. Ray is connected; `watchdog` is an actor's handle.

@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,12 @@ def _look(
             )
             source = SourceWatch(summary.plan.source, job.limits.max_bytes, plan.readable)
             dog = watchdog.start()
-            with progress.counting(plan.summary.due) as advance:
-                for items, rows in look_at(chunks, job, workers, dog):
+            # Closed before Ray is: shut down under a pipeline that still runs, it may end this process without a word.
+            with (
+                closing(look_at(chunks, job, workers, dog)) as looked,
+                progress.counting(plan.summary.due) as advance,
+            ):
+                for items, rows in looked:
                     if not summary.start_s:
                         summary.start_s, first = time.monotonic() - began, items
                     if rows:

@@ -87,12 +87,19 @@ def test_statistics_hold_numbers_and_times_only(url: Path, tables: dict[str, Del
     assert seen >= 6
 
 
+#: Of a stop sign and its like there are no faces, and they offend nobody.
+NOTHING_SEEN = ("faces", "embeddings", "moderation")
+
+
 def test_deltalake_duckdb_and_polars_read_the_same_rows(url: Path, tables: dict[str, DeltaTable]) -> None:
     catalog = Catalog(str(url))
     for name, table in tables.items():
         ours = catalog.sql(f'SELECT * FROM "{name}"')
         arrow = table.to_pyarrow_table()
         files = table.file_uris()
+        if name in NOTHING_SEEN:
+            assert (ours.num_rows, arrow.num_rows, files) == (0, 0, [])
+            continue
         with duckdb.connect() as connection:
             count = connection.execute("SELECT count(*) FROM read_parquet($files)", {"files": files}).fetchone()
         frame = polars.read_delta(str(url / name))
