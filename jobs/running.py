@@ -172,10 +172,10 @@ def _look(
             dog = watchdog.start()
             # Closed before Ray is: shut down under a pipeline that still runs, it may end this process without a word.
             with (
-                closing(look_at(chunks, job, workers, dog)) as looked,
+                closing(look_at(chunks, job, workers, dog)) as pieces,
                 progress.counting(plan.summary.due) as advance,
             ):
-                for items, rows in looked:
+                for items, rows in pieces:
                     if not summary.start_s:
                         summary.start_s, first = time.monotonic() - began, items
                     if rows:
