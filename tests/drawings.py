@@ -5,6 +5,18 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter
 
+#: How a picture is stored under each EXIF orientation: how to turn it before it is written.
+STORED = {
+    1: (),
+    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
+    3: (Image.Transpose.ROTATE_180,),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
+    5: (Image.Transpose.TRANSPOSE,),
+    6: (Image.Transpose.ROTATE_90,),
+    7: (Image.Transpose.TRANSVERSE,),
+    8: (Image.Transpose.ROTATE_270,),
+}
+
 
 def drawn_faces(size: tuple[int, int], faces: Iterable[tuple[float, float, float]]) -> Image.Image:
     """Faces on a plain ground, each by the x and y of the point between its eyes, in pixels, and its scale.

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pinakes.operators.decode import decode
 from pinakes.operators.errors import ErrorCode, MediaError
+from tests.drawings import STORED
 
 ORIENTATION, EXIF_FOLDER, TAKEN = 0x0112, 0x8769, 0x9003
 
@@ -63,15 +64,7 @@ def test_it_is_turned_once(scene, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     stored = scene
-    for turn in {
-        2: (Image.Transpose.FLIP_LEFT_RIGHT,),
-        3: (Image.Transpose.ROTATE_180,),
-        4: (Image.Transpose.FLIP_TOP_BOTTOM,),
-        5: (Image.Transpose.TRANSPOSE,),
-        6: (Image.Transpose.ROTATE_90,),
-        7: (Image.Transpose.TRANSVERSE,),
-        8: (Image.Transpose.ROTATE_270,),
-    }.get(orientation, ()):
+    for turn in STORED[orientation]:
         stored = stored.transpose(turn)
     out = io.BytesIO()
     image = pillow_heif.HeifFile()

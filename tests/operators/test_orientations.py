@@ -6,6 +6,7 @@ from PIL import Image
 
 from pinakes.operators.decode import decode
 from pinakes.operators.operator import create
+from tests.drawings import STORED
 
 #: Those that are held to it, and the table that each is judged by.
 OPERATORS = {"media": "media", "labels": "labels", "objects": "objects", "faces": "faces", "text": "texts"}
@@ -14,17 +15,6 @@ OPERATORS = {"media": "media", "labels": "labels", "objects": "objects", "faces"
 LOOSE = ("orientation", "size", "polygon", "face_id", "landmarks", "pose", "quality")
 
 ORIENTATION = 0x0112
-#: How a picture is stored under each orientation.
-STORED = {
-    1: (),
-    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
-    3: (Image.Transpose.ROTATE_180,),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
-    5: (Image.Transpose.TRANSPOSE,),
-    6: (Image.Transpose.ROTATE_90,),
-    7: (Image.Transpose.TRANSVERSE,),
-    8: (Image.Transpose.ROTATE_270,),
-}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
