@@ -62,14 +62,9 @@ def compile_graph(
         image.tensor().set_color_format(ColorFormat.RGB)
         image.preprocess().convert_color(ColorFormat.BGR)
     image.preprocess().convert_element_type(openvino.Type.f32).mean(list(mean)).scale(list(deviation))
-    return compile_model(steps.build(), precision)
-
-
-def compile_model(model: openvino.Model, precision: Precision) -> openvino.InferRequest:
-    """A graph as it is, with the inputs that it has."""
     # Left alone, the plugin takes bfloat16 where the processor has it, and answers depend on the machine.
     settings = {**_SETTINGS, "INFERENCE_PRECISION_HINT": precision}
-    return _core().compile_model(model, "CPU", settings).create_infer_request()
+    return _core().compile_model(steps.build(), "CPU", settings).create_infer_request()
 
 
 def resize(pixels: np.ndarray, width: int, height: int, interpolation: int) -> np.ndarray:
