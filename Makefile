@@ -30,8 +30,10 @@ types: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
+# torch by itself and first: a build without CUDA where the index has one, and nothing else pulls another.
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet 'torch==2.13.0'
+	$(BIN)/python -m pip install --quiet --editable '.[torch,dev]'
 	touch $@
 
 clean:

@@ -15,8 +15,9 @@ import psutil
 
 from pinakes.cluster.errors import ClusterError
 
-#: Of a Ray that we start ourselves; rows are small and pixels never go there.
+#: Of a Ray that we start ourselves; rows are small, and pixels go there only on their way to GPUs.
 OBJECT_STORE_BYTES = 256 * 2**20
+PIXEL_STORE_BYTES = 2 * 2**30
 #: Ray prints these, whatever it is told of logs: the deaths of workers and nodes, which are dealt with here.
 DEATHS = "worker died or was killed|retries remaining|workers? killed|killed due to|Raylet is terminated|marked dead"
 #: In which a cluster's head must take a connection.
@@ -26,9 +27,10 @@ WORKERS_SHARE = 0.75
 
 
 @contextmanager
-def connected(workers: int | None = None) -> Iterator[int]:
+def connected(workers: int | None = None, *, pixels_travel: bool = False) -> Iterator[int]:
     """Ray for the length of a `with`; yields the number of workers: those asked for, or one per free core.
 
+    `pixels_travel`: they go through the object store, which then is larger.
     A Ray that is already there (RAY_ADDRESS, or an earlier `ray.init`) is joined and left running.
     Raises ClusterError.
     """
@@ -47,7 +49,7 @@ def connected(workers: int | None = None) -> Iterator[int]:
             # Else Ray would join whatever `ray start` has started on this machine.
             "address": "local",
             "num_cpus": workers or available_cores(),
-            "object_store_memory": OBJECT_STORE_BYTES,
+            "object_store_memory": PIXEL_STORE_BYTES if pixels_travel else OBJECT_STORE_BYTES,
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
         }

@@ -25,12 +25,13 @@ class Advice:
 
 
 class Watchdog:
-    """Runs as one Ray actor beside the driver. Work is named by chunk and offset, items by their key."""
+    """Runs as one Ray actor beside the driver. Work is named by chunk, offset and
+    stage of the pipeline, items by their key."""
 
     def __init__(self) -> None:
-        self._holders: dict[tuple[int, int], str] = {}
-        self._in_hand: dict[tuple[int, int], str] = {}
-        self._begun: Counter[tuple[int, int]] = Counter()
+        self._holders: dict[tuple[int, ...], str] = {}
+        self._in_hand: dict[tuple[int, ...], str] = {}
+        self._begun: Counter[tuple[int, ...]] = Counter()
         self._deaths: Counter[str] = Counter()
         self._done: set[str] = set()
 
@@ -38,7 +39,7 @@ class Watchdog:
         """Another run has committed these looks: nobody here need take them up."""
         self._done.update(looks)
 
-    def begin(self, work: tuple[int, int], node: str, looks: list[str]) -> Advice:
+    def begin(self, work: tuple[int, ...], node: str, looks: list[str]) -> Advice:
         """A worker on `node` takes up `work`, which is made of those looks."""
         before = self._holders.get(work)
         if before is not None and self._alive(before):
@@ -50,11 +51,11 @@ class Watchdog:
         convicted = {item for item, deaths in self._deaths.items() if deaths >= CONVICTING_DEATHS}
         return Advice(self._begun[work] > 0, convicted, self._done.intersection(looks) if self._done else set())
 
-    def note(self, work: tuple[int, int], item: str) -> None:
+    def note(self, work: tuple[int, ...], item: str) -> None:
         """The item is about to be touched, alone."""
         self._in_hand[work] = item
 
-    def end(self, work: tuple[int, int]) -> None:
+    def end(self, work: tuple[int, ...]) -> None:
         """The work is done."""
         self._holders.pop(work, None)
         self._in_hand.pop(work, None)

@@ -49,6 +49,10 @@ CatalogDir = Annotated[
 ]
 Operators = Annotated[str | None, typer.Option(help="names with commas between; every operator when not given")]
 Workers = Annotated[int | None, typer.Option(help="processes that look; one per free core when not given", min=1)]
+Device = Annotated[
+    str | None,
+    typer.Option(help="what models of one's own run on: cpu, cuda, or auto (a GPU if there is one), the default"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="for a script to read")]
 
 
@@ -58,13 +62,15 @@ def run(
     catalog: CatalogDir = None,
     operators: Operators = None,
     workers: Workers = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at what is new or changed, and write what was seen."""
     from pinakes.jobs import running
     from pinakes.jobs.progress import Progress
 
-    summary = running.run(source, catalog, _names(operators), workers=workers, progress=Progress(err))
+    progress = Progress(err)
+    summary = running.run(source, catalog, _names(operators), workers=workers, device=device, progress=progress)
     _end(summary, as_json)
 
 
@@ -76,24 +82,32 @@ def retry(
     catalog: CatalogDir = None,
     operators: Operators = None,
     workers: Workers = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Look again at what failed, and at nothing else."""
     from pinakes.jobs import running
     from pinakes.jobs.progress import Progress
 
-    summary = running.retry(source, catalog, _names(operators), workers=workers, progress=Progress(err))
+    progress = Progress(err)
+    summary = running.retry(source, catalog, _names(operators), workers=workers, device=device, progress=progress)
     _end(summary, as_json)
 
 
 @app.command()
-def plan(source: Source, catalog: CatalogDir = None, operators: Operators = None, as_json: AsJson = False) -> None:
+def plan(
+    source: Source,
+    catalog: CatalogDir = None,
+    operators: Operators = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
     """Say what a run would do. Touches nothing."""
     from dataclasses import asdict
 
     from pinakes.jobs import running
 
-    found = running.plan(source, catalog, _names(operators))
+    found = running.plan(source, catalog, _names(operators), device=device)
     if as_json:
         print(json.dumps(asdict(found)))
         return
@@ -197,12 +211,31 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
 @models_app.command("pull")
 def models_pull(
-    names: Annotated[list[str] | None, typer.Argument(help="models; every one when not given")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="models on record (every one when not given), hub ids, folders or URLs")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="the folder to copy a model into that is not on record")] = None,
+    revision: Annotated[str | None, typer.Option(help="branch, tag or commit of a model on the hub")] = None,
 ) -> None:
-    """Fetch models and check them against the hashes on record."""
+    """Fetch models: those on record, checked against their hashes, and any of the Hugging Face hub."""
+    from pinakes.jobs.errors import SpecError
+    from pinakes.operators import hub
     from pinakes.operators import models as registry
+    from pinakes.operators.errors import ModelError
 
-    for folder in registry.pull_all(names or [entry.name for entry in registry.entries()], report=_say):
+    on_record = [entry.name for entry in registry.entries()]
+    others = [name for name in names or () if name not in on_record]
+    if (to or revision) and (len(names or ()) != 1 or not others):
+        raise SpecError("--to and --revision go with one model that is not on record, by its id on the hub")
+    folders = registry.pull_all([name for name in names or on_record if name not in others], report=_say)
+    for name in others:
+        try:
+            folders.append(hub.pull(name, revision, to, report=_say))
+        except ModelError as error:
+            if "/" in name or Path(name).exists():
+                raise
+            raise ModelError(f"there is no model {name!r} on record; of the hub, {error}") from error  # a slip, mostly
+    for folder in folders:
         out.print(str(folder), highlight=False, markup=False)
 
 

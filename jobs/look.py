@@ -4,7 +4,7 @@ What goes in is a batch of the plan (`WORK`), what comes out the rows of one or 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import pyarrow as pa
 from pinakes.catalog.schema import LEDGER, TIMESTAMP
 from pinakes.jobs.fetch import fetch, too_large
 from pinakes.operators.decode import decode
+from pinakes.operators.device import DeviceOperator
 from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import Operator, Picture
 
@@ -42,10 +43,35 @@ BATCH = 8
 AHEAD = 3 * BATCH
 AHEAD_BYTES = 128 * 2**20
 
+#: What an operator of another device is to look at, as a table behind this and the operator's name.
+INPUTS = "_inputs/"
+INPUT_SCHEMA = pa.schema(
+    [
+        *(WORK.field(name) for name in ("uri", "item_key")),
+        pa.field("content_id", pa.string()),
+        pa.field("frame_ms", pa.int64()),
+        pa.field("attempt", pa.int32()),
+        pa.field("kind", pa.string()),  # of the samples, as NumPy spells it
+        pa.field("shape", pa.list_(pa.int32())),
+        pa.field("samples", pa.large_binary()),
+    ]
+)
+
 Item = dict[str, Any]
 Tables = dict[str, pa.Table]
-#: An item that could be opened: its position in the work, itself, its content's hash, its picture.
-Seen = tuple[int, Item, str, Picture]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is looked at, as far as its rows must know it."""
+
+    item: Item
+    content_id: str
+    frame_ms: int | None = None
+
+
+#: What could be opened: its item's position in the work, itself, its picture.
+Seen = tuple[int, Sight, Picture]
 
 
 @dataclass(frozen=True)
@@ -60,15 +86,21 @@ class Looker:
     """Holds the loaded operators of a job and looks at items with them.
 
     `in_hand` is told the positions of the items that are about to be touched by native code, and an empty list after:
-    should the process die, it was one of them.
+    should the process die, it was one of them. Of `elsewhere`, DeviceOperators that look on another device, only the
+    inputs are prepared, into tables of INPUT_SCHEMA.
     """
 
     def __init__(
-        self, operators: Mapping[str, Operator], limits: Limits, in_hand: Callable[[Sequence[int]], None]
+        self,
+        operators: Mapping[str, Operator],
+        limits: Limits,
+        in_hand: Callable[[Sequence[int]], None],
+        elsewhere: Collection[str] = (),
     ) -> None:
         self.operators = operators
         self.limits = limits
         self._in_hand = in_hand
+        self._elsewhere = elsewhere
         self._fetchers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="fetch")
 
     def look(self, work: pa.Table) -> Iterator[tuple[list[int], Tables]]:
@@ -85,11 +117,11 @@ class Looker:
                     if (coming := next(ahead, None)) is None:
                         break
                     waiting.append((self._fetchers.submit(self._fetch, coming), coming))
-                picture = self._open(position, item, waiting.popleft()[0], rows)
-                if picture is not None:
-                    seen.append((position, item, *picture))
+                opened = self._open(position, item, waiting.popleft()[0], rows)
+                if opened is not None:
+                    seen.append((position, *opened))
             for operator in self.operators.values():
-                due = [one for one in seen if operator.name in one[1]["operators"]]
+                due = [one for one in seen if operator.name in one[1].item["operators"]]
                 if due:
                     self._apply(operator, due, rows)
             yield [position for position, _ in batch], rows.tables()
@@ -120,14 +152,15 @@ class Looker:
                 total += len(coming.result())
         return total
 
-    def _open(self, position: int, item: Item, coming: "Future[bytes]", rows: "Rows") -> tuple[str, Picture] | None:
+    def _open(self, position: int, item: Item, coming: "Future[bytes]", rows: "Rows") -> tuple[Sight, Picture] | None:
         content_id = None
         try:
             data = coming.result()
             content_id = blake2b(data, digest_size=16).hexdigest()
             with self._holding([position]):
                 pixels, facts = decode(data, name=item["uri"], max_pixels=self.limits.max_pixels)
-            return content_id, Picture(pixels, facts, item_key=item["item_key"], etag=item["etag"], mtime=item["mtime"])
+            picture = Picture(pixels, facts, item_key=item["item_key"], etag=item["etag"], mtime=item["mtime"])
+            return Sight(item, content_id, picture.frame_ms), picture
         except MediaError as error:
             rows.fail(item, item["operators"], error.code, str(error), content_id)
         except MemoryError:
@@ -139,14 +172,16 @@ class Looker:
     def _apply(self, operator: Operator, due: Sequence[Seen], rows: "Rows") -> None:
         """One operator on a batch; when it raises, one by one, so that only what it cannot take is failed."""
         try:
-            with self._holding([position for position, _, _, _ in due]):
-                found = operator.look([picture for _, _, _, picture in due])
-            rows.add(operator, due, found)
+            pictures, sights = [picture for _, _, picture in due], [sight for _, sight, _ in due]
+            with self._holding([position for position, _, _ in due]):
+                if isinstance(operator, DeviceOperator) and operator.name in self._elsewhere:
+                    rows.defer(operator, sights, [operator.prepare(picture) for picture in pictures])
+                    return
+                found = operator.look(pictures)
+            rows.add(operator, sights, found)
         except Exception as error:  # an operator may be anyone's code
             if len(due) == 1:
-                _, item, content_id, _ = due[0]
-                message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                rows.fail(item, [operator.name], ErrorCode.OPERATOR_FAILED, message, content_id)
+                rows.fail_look(operator, due[0][1], error)
                 return
             for one in due:
                 self._apply(operator, [one], rows)
@@ -160,18 +195,18 @@ class Rows:
         self._results: dict[str, list[pa.Table]] = {}
         self._ledger: list[dict[str, Any]] = []
 
-    def add(self, operator: Operator, due: Sequence[Seen], found: Mapping[str, pa.Table]) -> None:
+    def add(self, operator: Operator, due: Sequence[Sight], found: Mapping[str, pa.Table]) -> None:
         """The results of one operator for a batch: shared columns before its own, and a ledger row for each item."""
         counts = np.zeros(len(due), np.int64)
         shared = pa.table(
             {
-                "uri": [item["uri"] for _, item, _, _ in due],
-                "item_key": [item["item_key"] for _, item, _, _ in due],
-                "content_id": [content_id for _, _, content_id, _ in due],
-                "frame_ms": pa.array([picture.frame_ms for _, _, _, picture in due], pa.int64()),
+                "uri": [sight.item["uri"] for sight in due],
+                "item_key": [sight.item["item_key"] for sight in due],
+                "content_id": [sight.content_id for sight in due],
+                "frame_ms": pa.array([sight.frame_ms for sight in due], pa.int64()),
                 "model": [operator.model] * len(due),
                 "fingerprint": [operator.fingerprint] * len(due),
-                "attempt": pa.array([_attempt(item, operator.name) for _, item, _, _ in due], pa.int32()),
+                "attempt": pa.array([_attempt(sight.item, operator.name) for sight in due], pa.int32()),
             }
         )
         made = {}
@@ -184,8 +219,33 @@ class Rows:
         # Only now, when nothing can raise any more: no rows without their ledger row.
         for table, rows in made.items():
             self._results.setdefault(table, []).append(rows)
-        for (_, item, content_id, _), count in zip(due, counts.tolist(), strict=True):
-            self._ledger.append(self._row(item, operator.name, content_id, "ok", count))
+        for sight, count in zip(due, counts.tolist(), strict=True):
+            self._ledger.append(self._row(sight.item, operator.name, sight.content_id, "ok", count))
+
+    def defer(self, operator: Operator, due: Sequence[Sight], inputs: Sequence[np.ndarray]) -> None:
+        """Inputs for an operator that looks on another device."""
+        offsets = np.cumsum([0, *(one.nbytes for one in inputs)])
+        samples = np.concatenate([np.ascontiguousarray(one).reshape(-1).view(np.uint8) for one in inputs])
+        columns = [
+            [sight.item["uri"] for sight in due],
+            [sight.item["item_key"] for sight in due],
+            [sight.content_id for sight in due],
+            [sight.frame_ms for sight in due],
+            [_attempt(sight.item, operator.name) for sight in due],
+            [one.dtype.str for one in inputs],
+            [list(one.shape) for one in inputs],
+        ]
+        arrays = [pa.array(values, kind) for values, kind in zip(columns, INPUT_SCHEMA.types, strict=False)]
+        buffers = [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(samples)]
+        arrays.append(pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(due), buffers))
+        self._results.setdefault(INPUTS + operator.name, []).append(pa.table(arrays, schema=INPUT_SCHEMA))
+
+    def fail_look(self, operator: Operator, sight: Sight, error: Exception) -> None:
+        """A ledger row for an operator that raised."""
+        out_of_memory = isinstance(error, MemoryError)
+        code = ErrorCode.OUT_OF_MEMORY if out_of_memory else ErrorCode.OPERATOR_FAILED
+        message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        self.fail(sight.item, [operator.name], code, message, sight.content_id)
 
     def fail(
         self, item: Item, operators: Sequence[str], code: ErrorCode, message: str, content_id: str | None = None

@@ -12,30 +12,38 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
 
 import pyarrow as pa
 
+from pinakes.cluster.placement import Pool
 from pinakes.jobs.look import Limits, Looker
-from pinakes.operators import models
 from pinakes.operators.decode import single_thread
-from pinakes.operators.operator import Operator, create
+from pinakes.operators.device import DeviceOperator
+from pinakes.operators.operator import Device, Operator
 
 
 @dataclass(frozen=True)
 class Job:
     """What a looking process must know of the job."""
 
-    operators: dict[str, dict[str, Any]]
+    #: By name, not loaded.
+    operators: dict[str, Operator]
     limits: Limits
     time_limit_s: float
     #: Of one looking process; None for its share of the node's.
     memory_bytes: int | None
     workers: int
+    #: What the operators in `pools` run on.
+    device: Device = "cpu"
+    #: Operators that are given a device of their own; the others look where the pictures are decoded.
+    pools: tuple[Pool, ...] = ()
+    #: Items that come back together: the most that is looked at twice when a worker is lost.
+    piece: int = 64
 
-    def create(self) -> dict[str, Operator]:
-        """The operators, by name, their models not loaded."""
-        return {name: create(name, settings) for name, settings in self.operators.items()}
+    @property
+    def elsewhere(self) -> frozenset[str]:
+        """The operators in pools."""
+        return frozenset(name for pool in self.pools for name in pool.operators)
 
 
 def main(read_end: int, write_end: int, life_line: int) -> None:
@@ -55,12 +63,13 @@ def main(read_end: int, write_end: int, life_line: int) -> None:
         outbox.send(("in_hand", list(positions)))
 
     try:
-        operators = job.create()
-        for operator in operators.values():
-            # The driver's node has them; another may not.
-            models.pull_all(name for name in operator.model_names() if not models.is_here(name))
-            operator.load()
-        looker = Looker(operators, job.limits, in_hand)
+        for operator in job.operators.values():
+            if isinstance(operator, DeviceOperator) and operator.name in job.elsewhere:
+                operator.load_preparing()
+            else:
+                operator.fetch("cpu")  # the driver's node has it; another may not
+                operator.load()
+        looker = Looker(job.operators, job.limits, in_hand, job.elsewhere)
     except Exception as error:
         outbox.send(("broken", f"{type(error).__name__}: {' '.join(str(error).split())}"))
         return

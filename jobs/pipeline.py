@@ -2,11 +2,14 @@
 
 A chunk is a row group of the plan's files. Each worker is one actor that reads chunks and looks at their items through
 a process of its own (supervisor.py), so pixels never leave the process that decoded them, and what comes back through
-the object store is rows.
+the object store is rows. Operators that have GPUs are the exception: the worker prepares their inputs, some 150 kB a
+picture, which travel with the rows through a pool of actors for each group of such operators (device_worker.py).
 """
 
 import io
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,16 +18,17 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from pinakes.cluster.connection import worker_memory_bytes
+from pinakes.cluster.errors import ClusterError
+from pinakes.cluster.files import Shared, receive
+from pinakes.cluster.placement import pins, reserved
+from pinakes.jobs.device_worker import THREADS, DeviceWorker
 from pinakes.jobs.errors import JobError
 from pinakes.jobs.look import WORK, Item, Rows, Tables
 from pinakes.jobs.looker_process import Job
+from pinakes.jobs.piece import BROKEN, CONVICTED, Piece, broken
 from pinakes.jobs.supervisor import BrokenWorkerError, Supervisor, concatenated
+from pinakes.operators import models
 from pinakes.operators.errors import ErrorCode
-
-#: Items that come back together: the most that is looked at twice when a worker is lost.
-PIECE = 64
-#: A table of this name carries the message of a worker that cannot work.
-BROKEN = "_broken"
 
 
 @dataclass(frozen=True)
@@ -39,29 +43,23 @@ class Chunk:
 class Worker:
     """The actor of the pipeline."""
 
-    def __init__(self, job: Job, watchdog_handle: Any) -> None:
+    def __init__(self, job: Job, watchdog_handle: Any, shared: Shared) -> None:
         self._watchdog = watchdog_handle
         self._job = replace(job, memory_bytes=job.memory_bytes or worker_memory_bytes(job.workers))
-        self._fingerprints = {name: one.fingerprint for name, one in job.create().items()}
+        self._shared = shared
         self._supervisor: Supervisor | None = None
         self._plan: tuple[str, pq.ParquetFile] | None = None
 
-    def __call__(self, chunks: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
+    def __call__(self, chunks: Mapping[str, Any]) -> Iterator[pa.Table]:
+        size = self._job.piece
         for number, file, row_group in zip(chunks["number"], chunks["file"], chunks["row_group"], strict=True):
             work = self._read(str(file)).read_row_group(int(row_group))
-            for start in range(0, work.num_rows, PIECE):
+            for start in range(0, work.num_rows, size):
                 try:
-                    tables = self._look((int(number), start), work.slice(start, PIECE))
-                except BrokenWorkerError as error:
-                    # As a row: an exception would be taken for a fault of Ray's, and tried again.
-                    tables = {BROKEN: pa.table({"message": [str(error)]})}
-                yield {
-                    "chunk": [int(number)],
-                    "start": [start],
-                    "items": [min(PIECE, work.num_rows - start)],
-                    "tables": [list(tables)],
-                    "rows": [[_to_bytes(rows) for rows in tables.values()]],
-                }
+                    tables = self._look((int(number), start), work.slice(start, size))
+                except (BrokenWorkerError, ClusterError) as error:
+                    tables = broken(error)
+                yield Piece(int(number), start, min(size, work.num_rows - start), tables).to_row()
 
     def _read(self, file: str) -> pq.ParquetFile:
         if self._plan is None or self._plan[0] != file:
@@ -73,6 +71,7 @@ class Worker:
         import ray
 
         if self._supervisor is None:
+            receive(self._shared, models.cache_folder())
             self._supervisor = Supervisor(self._job)
         node = ray.get_runtime_context().get_node_id()
         items = work.to_pylist()
@@ -98,7 +97,8 @@ class Worker:
 
     def _looks(self, item: Item) -> list[str]:
         pairs = zip(item["operators"], item["attempts"], strict=True)
-        return [look_name(item["item_key"], self._fingerprints[name], attempt) for name, attempt in pairs]
+        operators = self._job.operators
+        return [look_name(item["item_key"], operators[name].fingerprint, attempt) for name, attempt in pairs]
 
     def _left(self, item: Item, done: set[str]) -> Item | None:
         """The item with the operators that are still due."""
@@ -110,11 +110,8 @@ class Worker:
         )
 
     def _convict(self, item: Item) -> Tables:
-        rows = Rows(self._job.create())
-        message = (
-            "whole workers were killed while they looked at it, alone, twice: most likely it takes too much memory"
-        )
-        rows.fail(item, item["operators"], ErrorCode.OUT_OF_MEMORY, message)
+        rows = Rows(self._job.operators)
+        rows.fail(item, item["operators"], ErrorCode.OUT_OF_MEMORY, CONVICTED)
         return rows.tables()
 
 
@@ -124,20 +121,21 @@ def look_name(item_key: str, fingerprint: str, attempt: int) -> str:
 
 
 def look_at(
-    chunks: Iterable[Chunk], job: Job, workers: int, watchdog: Any
+    chunks: Iterable[Chunk], job: Job, workers: int, watchdog: Any, shared: "Shared | None" = None
 ) -> Generator[tuple[int, Tables], None, None]:
     """Look at every chunk and yield how many items are finished and their rows, in no order, each piece once.
 
-    Items that the watchdog knows to be done elsewhere have no rows. Ray is connected; `watchdog` is an actor's handle.
-    Raises JobError when the workers cannot start or Ray cannot go on.
+    Items that the watchdog knows to be done elsewhere have no rows. Ray is connected; `watchdog` is an actor's handle;
+    `shared` are folders for nodes that lack them. Raises JobError when the workers cannot start or Ray cannot go on.
     """
     import ray.data
     from ray.exceptions import RayError
 
+    shared = shared or {}
     rows = [{"number": chunk.number, "file": chunk.file, "row_group": chunk.row_group} for chunk in chunks]
     results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
-        fn_constructor_args=(job, watchdog),
+        fn_constructor_args=(job, watchdog, shared),
         batch_size=None,
         num_cpus=1,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
@@ -145,16 +143,15 @@ def look_at(
     seen: set[tuple[int, int]] = set()
     block: pa.Table
     try:
-        for block in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-            for piece in block.to_pylist():
-                tables = {name: _from_bytes(rows) for name, rows in zip(piece["tables"], piece["rows"], strict=True)}
-                if BROKEN in tables:
-                    raise JobError(tables[BROKEN]["message"][0].as_py())
-                # Ray runs a lost worker's chunk again from its start: what had come already comes twice.
-                name = (piece["chunk"], piece["start"])
-                if name not in seen:
-                    seen.add(name)
-                    yield piece["items"], tables
+        with _through_pools(results, job, watchdog, shared) as results:
+            for block in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+                for piece in Piece.of_rows(block):
+                    if BROKEN in piece.tables:
+                        raise JobError(piece.tables[BROKEN]["message"][0].as_py())
+                    # Ray runs a lost worker's chunk again from its start: what had come already comes twice.
+                    if piece.name not in seen:
+                        seen.add(piece.name)
+                        yield piece.items, piece.tables
     except RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise JobError(
@@ -163,12 +160,31 @@ def look_at(
         ) from error
 
 
-def _to_bytes(rows: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    return bytes(sink.getvalue())
+@contextmanager
+def _through_pools(pieces: Any, job: Job, watchdog: Any, shared: Shared) -> Iterator[Any]:
+    """The pieces, sent through the job's pools of GPUs one after the other."""
+    import ray.data
 
-
-def _from_bytes(data: bytes) -> pa.Table:
-    return pa.ipc.open_stream(data).read_all()
+    if not job.pools:
+        yield pieces
+        return
+    with reserved(1 + max(gpu for pool in job.pools for gpu in pool.gpus)) as group:
+        for pool in job.pools:
+            with warnings.catch_warnings():
+                # ray_remote_args_fn goes with Ray 2.64, and alone can say which GPU an actor gets (see placement.py).
+                warnings.simplefilter("ignore")
+                pieces = pieces.map_batches(
+                    DeviceWorker,
+                    fn_constructor_args=(job, pool, watchdog, shared),
+                    batch_size=1,  # a piece
+                    batch_format="pyarrow",
+                    zero_copy_batch=True,
+                    # It waits for its device most of the time, and takes what time it needs from the workers.
+                    num_cpus=0,
+                    num_gpus=pool.num_gpus,
+                    compute=ray.data.ActorPoolStrategy(size=pool.actors),
+                    ray_remote_args_fn=pins(pool, group),
+                    # While one thread waits for the device, another unpacks what comes next.
+                    max_concurrency=THREADS,
+                )
+        yield pieces

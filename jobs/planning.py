@@ -9,7 +9,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,6 +95,7 @@ class PlanSummary:
     due: int  # items that this run looks at
     looks: dict[str, int]  # by operator
     passed_over: int  # files whose names say that they are no pictures
+    remarks: list[str] = field(default_factory=list)  # what one should know of the operators with these settings
 
 
 class Plan:
@@ -113,9 +114,12 @@ class Plan:
         ).fetchall()
         return found[0][0] if found else None
 
-    def write_chunks(self, catalog: Catalog, run_id: str, workers: int) -> list[Chunk]:
-        """Write the work as Parquet files beside the tables, where every worker can read it, a row group a chunk."""
-        size = chunk_size(self.summary.due, workers)
+    def write_chunks(self, catalog: Catalog, run_id: str, workers: int, full: int = FULL_CHUNK) -> list[Chunk]:
+        """Write the work as Parquet files beside the tables, where every worker can read it, a row group a chunk.
+
+        A chunk has `full` items where there are enough of them.
+        """
+        size = chunk_size(self.summary.due, workers, full)
         reader = self._connection.sql(_WORK).to_arrow_reader(size * ROW_GROUPS_PER_FILE)
         chunks: list[Chunk] = []
         pending = WORK.empty_table()
@@ -154,13 +158,13 @@ def sweep(catalog: Catalog) -> None:
             catalog.storage.remove_folder(plan_folder(run_id))
 
 
-def chunk_size(items: int, workers: int) -> int:
+def chunk_size(items: int, workers: int, full: int = FULL_CHUNK) -> int:
     """Small enough that all workers end together, large enough that Ray has at most some thousand chunks to hold.
 
     A chunk costs some 70 ms of CPU besides its work, in the driver, Ray and the actor.
     """
     even = math.ceil(items / (workers * 16))
-    return max(min(max(even, MIN_CHUNK), FULL_CHUNK), math.ceil(items / MAX_CHUNKS))
+    return max(min(max(even, MIN_CHUNK), full), math.ceil(items / MAX_CHUNKS))
 
 
 @contextmanager

@@ -44,6 +44,8 @@ def print_plan(found: "PlanSummary") -> None:
     out.print(grid(f"plan for {found.source}", rows))
     for name, looks in found.looks.items():
         out.print(f"  {name}: {looks:,} to look at", highlight=False)
+    for remark in found.remarks:
+        out.print(f"  {remark}", highlight=False, markup=False)
     if found.passed_over:
         out.print(f"  {found.passed_over:,} other files passed over", highlight=False)
 

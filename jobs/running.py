@@ -3,8 +3,9 @@
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 from pinakes.catalog import Catalog
 from pinakes.catalog.catalog import new_run_id
 from pinakes.catalog.errors import NoCatalogError
-from pinakes.cluster import watchdog
+from pinakes.cluster import gpus, watchdog
 from pinakes.cluster.connection import connected
+from pinakes.cluster.files import share
+from pinakes.cluster.placement import Placement, Pool, place
 from pinakes.jobs.committer import Committer
 from pinakes.jobs.errors import SpecError
 from pinakes.jobs.listing import Listing, source_url
-from pinakes.jobs.look import Limits
+from pinakes.jobs.look import BATCH, Limits
 from pinakes.jobs.looker_process import Job
 from pinakes.jobs.pipeline import look_at
 from pinakes.jobs.planning import Plan, PlanSummary, make_plan, plan_folder, sweep
@@ -25,11 +28,16 @@ from pinakes.jobs.progress import Progress
 from pinakes.jobs.source_watch import SourceWatch
 from pinakes.jobs.spec import JobSpec, make_spec, read_spec
 from pinakes.jobs.summary import RunSummary
-from pinakes.operators import models
-from pinakes.operators.operator import Operator, available, create
+from pinakes.operators.device import DeviceOperator
+from pinakes.operators.operator import Device, Operator, by_default, create
 
 #: Always part of a job: it says what an item is.
 MEDIA = "media"
+
+#: Items that go through the pipeline together; the most that is looked at twice when a worker is lost.
+SMALL_PIECE, LARGE_PIECE = 64, 256
+#: The inputs of a piece for GPUs, all of its operators together.
+PIECE_BYTES = 64 * 2**20
 
 
 def run(
@@ -88,14 +96,14 @@ def plan(
 ) -> PlanSummary:
     """What `run` with the same words would do. Writes nothing anywhere. Raises as `run` does."""
     spec = spec_of(source, catalog, operators, **options)
-    made = create_operators(spec)
+    made, _ = create_operators(spec)
     listing = Listing(spec.source)
     try:
         there: Catalog | None = Catalog(spec.catalog)
     except NoCatalogError:
         there = None
     with make_plan(listing, source_url(spec.source), made, there) as found:
-        return found.summary
+        return replace(found.summary, remarks=[remark for one in made.values() for remark in one.remarks()])
 
 
 def spec_of(
@@ -113,30 +121,42 @@ def spec_of(
     return make_spec(source=str(source), **words)
 
 
-def create_operators(spec: JobSpec) -> dict[str, Operator]:
-    """The job's operators, by name, `media` always among them. Raises ConfigError."""
-    names = spec.operators if spec.operators is not None else {name: {} for name in sorted(available())}
-    return {name: create(name, settings) for name, settings in {MEDIA: {}, **names}.items()}
+def create_operators(
+    spec: JobSpec, report: Callable[[str], None] = lambda line: None
+) -> tuple[dict[str, Operator], Device]:
+    """The job's operators, by name, resolved, `media` always among them; and what those with the choice run on.
+
+    Raises ConfigError, ModelError, ClusterError.
+    """
+    names = spec.operators if spec.operators is not None else {name: {} for name in by_default()}
+    operators = {name: create(name, settings) for name, settings in {MEDIA: {}, **names}.items()}
+    have_the_choice = any(isinstance(one, DeviceOperator) for one in operators.values())
+    device = gpus.choose(spec.device) if have_the_choice or spec.device == "cuda" else "cpu"
+    for one in operators.values():
+        one.resolve(device, report)
+    return operators, device
 
 
 def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunSummary:
     progress = progress or Progress.silent()
     began = time.monotonic()
-    operators = create_operators(spec)
+    operators, device = create_operators(spec, progress.say)
+    for remark in [remark for one in operators.values() for remark in one.remarks()]:
+        progress.say(remark)
     source = source_url(spec.source)
     listing = Listing(spec.source)
     catalog = Catalog(spec.catalog, create=True)
     catalog.finish()
     sweep(catalog)
-    needed = {name for one in operators.values() for name in one.model_names()}
-    models.pull_all(sorted(name for name in needed if not models.is_here(name)), report=progress.say)
     run_id = new_run_id()
     with _recorded(catalog, run_id, spec, source, operators) as record:
         progress.say(f"listing {source}")
         with make_plan(listing, source, operators, catalog, failed_only=failed_only) as plan:
             summary = RunSummary(run_id, "finished", catalog.url, plan.summary)
             if plan.summary.due:
-                _look(spec, operators, catalog, plan, summary, progress, began)
+                for one in operators.values():
+                    one.fetch(device, progress.say)
+                _look(spec, operators, device, catalog, plan, summary, progress, began)
             summary.seconds = time.monotonic() - began
         record(summary)
     return summary
@@ -144,7 +164,8 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
 
 def _look(
     spec: JobSpec,
-    operators: Mapping[str, Operator],
+    operators: dict[str, Operator],
+    device: Device,
     catalog: Catalog,
     plan: Plan,
     summary: RunSummary,
@@ -157,22 +178,31 @@ def _look(
     log = catalog.commit_log(summary.run_id, tables, plan.since, fingerprints)
     committer = Committer(log, spec.commit_every_s, summary)
     progress.say("starting the workers")
-    with connected(spec.workers) as workers:
+    on_gpus = {name: one for name, one in operators.items() if isinstance(one, DeviceOperator) and device == "cuda"}
+    with connected(spec.workers, pixels_travel=bool(on_gpus)) as workers:
         try:
-            chunks = plan.write_chunks(catalog, summary.run_id, workers)
+            pools = _pools(on_gpus, spec.placement)
+            piece = _piece(on_gpus)
+            workers = _beside(pools, workers) if spec.workers is None else workers
+            chunks = plan.write_chunks(catalog, summary.run_id, workers, piece)
             workers = min(workers, len(chunks))
             job = Job(
-                operators={name: one.config.model_dump(mode="json") for name, one in operators.items()},
+                operators=operators,
                 limits=Limits(max_pixels=int(spec.max_megapixels * 1e6), max_bytes=int(spec.max_megabytes * 1e6)),
                 time_limit_s=spec.time_limit_s,
                 memory_bytes=int(spec.worker_memory_gb * 2**30) if spec.worker_memory_gb else None,
                 workers=workers,
+                device=device,
+                pools=pools,
+                piece=piece,
             )
+            folders = {name: files for one in operators.values() for name, files in one.folders().items()}
+            shared = share(folders) if folders else {}
             source = SourceWatch(summary.plan.source, job.limits.max_bytes, plan.readable)
             dog = watchdog.start()
             # Closed before Ray is: shut down under a pipeline that still runs, it may end this process without a word.
             with (
-                closing(look_at(chunks, job, workers, dog)) as pieces,
+                closing(look_at(chunks, job, workers, dog, shared)) as pieces,
                 progress.counting(plan.summary.due) as advance,
             ):
                 for items, rows in pieces:
@@ -197,6 +227,28 @@ def _look(
             summary.done_by_others = sum(summary.plan.looks.values()) - looked + committer.dropped
 
 
+def _pools(on_gpus: Mapping[str, DeviceOperator], placement: Placement) -> tuple[Pool, ...]:
+    """Where the operators with GPUs run. Raises ClusterError when they do not fit."""
+    if not on_gpus:
+        return ()
+    there = gpus.found()
+    needs = {name: one.memory_bytes for name, one in on_gpus.items()}
+    return place(needs, there.count, there.memory_bytes, placement)
+
+
+def _piece(on_gpus: Mapping[str, DeviceOperator]) -> int:
+    """Items that go through the pipeline together: for a GPU as many as make a good batch, within PIECE_BYTES."""
+    if not on_gpus:
+        return SMALL_PIECE
+    fit = PIECE_BYTES // max(1, sum(one.input_bytes for one in on_gpus.values()))
+    return max(BATCH, min(LARGE_PIECE, fit // BATCH * BATCH))
+
+
+def _beside(pools: Sequence[Pool], cores: int) -> int:
+    """Workers that decode while each actor with a GPU has a core to feed it."""
+    return max(1, cores - sum(pool.actors for pool in pools))
+
+
 @contextmanager
 def _recorded(
     catalog: Catalog, run_id: str, spec: JobSpec, source: str, operators: Mapping[str, Operator]
@@ -210,7 +262,7 @@ def _recorded(
         "operators": json.dumps(
             {name: {"model": one.model, "fingerprint": one.fingerprint} for name, one in operators.items()}
         ),
-        "versions": json.dumps({name: version(name) for name in ("pinakes", "ray", "deltalake", "openvino")}),
+        "versions": json.dumps({name: version(name) for name in _packages(operators)}),
         "host": platform.node(),
     }
     catalog.record_run({**row, "status": "started"})
@@ -226,3 +278,9 @@ def _recorded(
         with suppress(Exception):  # the catalogue itself may be what failed; the first error is the one to tell
             catalog.record_run({**row, "status": status, "message": " ".join(str(error).split())[:1000]})
         raise
+
+
+def _packages(operators: Mapping[str, Operator]) -> list[str]:
+    """Whose versions can matter to an answer."""
+    own = ["torch", "transformers"] if any(isinstance(one, DeviceOperator) for one in operators.values()) else []
+    return ["pinakes", "ray", "deltalake", "openvino", *own]

@@ -18,10 +18,9 @@ from pinakes.jobs.listing import source_url
 from pinakes.jobs.look import Limits
 from pinakes.jobs.panel import with_panel
 from pinakes.jobs.spec import JobSpec
-from pinakes.operators import models
 from pinakes.operators.decode import decode, single_thread
 from pinakes.operators.errors import ErrorCode, MediaError
-from pinakes.operators.operator import Operator, Picture, available, create
+from pinakes.operators.operator import Operator, Picture, by_default, create
 
 #: Those of a run that is not told otherwise.
 LIMITS = Limits(
@@ -71,11 +70,11 @@ def show(
     made = _created(operators)
     url = source_url(str(uri))
     picture = _picture(url)
-    needed = {name for one in made for name in one.model_names()}
-    models.pull_all(sorted(name for name in needed if not models.is_here(name)), report=report)
     tables: dict[str, list[pa.Table]] = {}
     errors = {}
     for operator in made:
+        operator.resolve("cpu", report)
+        operator.fetch("cpu", report)
         operator.load()
         try:
             rows = operator.look([picture])
@@ -136,7 +135,7 @@ def save(image: Image.Image, path: Path) -> None:
 
 
 def _created(operators: Sequence[str | Operator] | None) -> list[Operator]:
-    wanted = sorted(available()) if operators is None else operators
+    wanted = by_default() if operators is None else operators
     return [one if isinstance(one, Operator) else create(one) for one in dict.fromkeys(wanted)]
 
 

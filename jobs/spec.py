@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pinakes.cluster.placement import Placement
 from pinakes.jobs.errors import SpecError
 
 
@@ -22,6 +23,13 @@ class JobSpec(BaseModel):
         default=None, description="operators and their settings; every operator when not given"
     )
     workers: int | None = Field(default=None, ge=1, description="processes that look; one per free core when not given")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="what models of one's own run on: a GPU if there is one, or what is said here"
+    )
+    placement: Placement = Field(
+        default="auto",
+        description="operators on GPUs: together in one process a GPU, or fan-out, each in its own; auto by what fits",
+    )
     time_limit_s: float = Field(default=120, gt=0, description="seconds that one operator may take over one picture")
     commit_every_s: float = Field(default=30, gt=0, description="the most work, in seconds, that a kill loses")
     worker_memory_gb: float | None = Field(
@@ -64,14 +72,25 @@ def read_spec(path: str | Path, **overrides: Any) -> JobSpec:
         raise SpecError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):
         raise SpecError(f"{path}: a job is a list of `name: value`, at least `source:` and `catalog:`")
+    folder = path.parent.resolve()
     for field in ("source", "catalog"):
-        if isinstance(fields.get(field), str) and fields[field] and "://" not in fields[field]:
-            fields[field] = str(path.parent.resolve() / Path(fields[field]).expanduser())
+        _from_folder(fields, field, folder)
+    for settings in fields["operators"].values() if isinstance(fields.get("operators"), dict) else ():
+        # A model may also be an id of the hub, a vocabulary one of our own.
+        for field in ("model", "vocabulary") if isinstance(settings, dict) else ():
+            if (folder / Path(str(settings.get(field) or "/")).expanduser()).exists():
+                _from_folder(settings, field, folder)
     fields.update({name: value for name, value in overrides.items() if value is not None})
     try:
         return JobSpec.model_validate(fields)
     except ValidationError as error:
         raise SpecError(f"{path}: {_first(error)}") from None
+
+
+def _from_folder(fields: dict[str, Any], field: str, folder: Path) -> None:
+    """Make a relative path one from that folder."""
+    if isinstance(fields.get(field), str) and fields[field] and "://" not in fields[field]:
+        fields[field] = str(folder / Path(fields[field]).expanduser())
 
 
 def _first(error: ValidationError) -> str:

@@ -44,7 +44,6 @@ class Supervisor:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._operators = job.create()
         self._process: _Process | None = None
 
     def look(self, work: pa.Table) -> Tables:
@@ -66,7 +65,7 @@ class Supervisor:
             except _DeathError as death:
                 if position in done:
                     continue
-                rows = Rows(self._operators)
+                rows = Rows(self._job.operators)
                 item = work.slice(position, 1).to_pylist()[0]
                 rows.fail(item, item["operators"], death.code, str(death))
                 found.append(rows.tables())

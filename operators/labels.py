@@ -1,11 +1,13 @@
 """The operator `labels`: what a picture shows, as names of ImageNet-1k, by PP-LCNetV2.
 
+With a `model` of one's own it is transformer_labels.py that looks.
+
 Preprocessing is the authors' own (short side to 256, bilinear; the middle 224 x 224), behind the averaging of
 `graph.resize`.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -14,7 +16,8 @@ from pydantic import Field
 
 from pinakes.operators import models
 from pinakes.operators.graph import Precision, compile_graph, resize
-from pinakes.operators.operator import PICTURE, Operator, OperatorConfig, Picture, Results
+from pinakes.operators.label_rows import CLASS_SCHEMA, SCHEMA, label_rows
+from pinakes.operators.operator import Operator, OperatorConfig, Picture, Results
 from pinakes.operators.wordnet import ancestors, categories, vocabulary
 
 MODEL = "pp-lcnetv2-base"
@@ -24,22 +27,6 @@ CROP = 224
 #: The model sees the middle square only. A longer picture is first cut to this many times its short side, so that a
 #: strip of 1 x 1900 pixels is not enlarged to 256 x 486 400.
 LONGEST = 4
-
-SCHEMA = pa.schema(
-    [
-        pa.field("name", pa.string(), metadata={"description": "label, one of 1000 names"}),
-        pa.field(
-            "confidence",
-            pa.float32(),
-            metadata={"description": "probability by the model, 0 to 1; those of a picture add up to at most 1"},
-        ),
-        pa.field("ancestors", pa.list_(pa.string()), metadata={"description": "broader names, the nearest first"}),
-        pa.field("categories", pa.list_(pa.string()), metadata={"description": "categories of the label, may be none"}),
-    ]
-)
-
-
-CLASS_COLUMNS = ("name", "ancestors", "categories")
 
 
 class LabelsConfig(OperatorConfig):
@@ -62,6 +49,14 @@ class Labels(Operator):
     Config = LabelsConfig
     config: LabelsConfig
 
+    @classmethod
+    def for_settings(cls, settings: Mapping[str, Any]) -> type[Operator]:
+        if "model" not in settings and "vocabulary" not in settings:
+            return cls
+        from pinakes.operators.transformer_labels import ClassifierLabels, ZeroShotLabels
+
+        return ZeroShotLabels if "vocabulary" in settings else ClassifierLabels
+
     def model_names(self) -> tuple[str, ...]:
         return (MODEL,)
 
@@ -71,24 +66,13 @@ class Labels(Operator):
         self._graph = compile_graph(file, self.config.precision, "x", (1, CROP, CROP, 3))
         names = vocabulary("imagenet")["name"].to_pylist()
         columns = [names, [ancestors(name) for name in names], [categories(name) for name in names]]
-        self._classes = pa.table(columns, schema=pa.schema([SCHEMA.field(name) for name in CLASS_COLUMNS]))
+        self._classes = pa.table(columns, schema=CLASS_SCHEMA)
 
     def look(self, pictures: Sequence[Picture]) -> Results:
         scores = np.zeros((len(pictures), len(self._classes)), np.float32)
         for row, picture in enumerate(pictures):
             scores[row] = self._graph.infer({"x": crop(picture.pixels)[None]}, share_inputs=True)[0][0]
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : self.config.max_labels]
-        confidence = np.take_along_axis(scores, best, axis=1)
-        kept = confidence >= self.config.min_confidence
-        found = self._classes.take(pa.array(best[kept]))
-        columns = {
-            "picture": pa.array(np.nonzero(kept)[0].astype(np.int32)),
-            "name": found["name"],
-            "confidence": pa.array(confidence[kept]),
-            "ancestors": found["ancestors"],
-            "categories": found["categories"],
-        }
-        return {"labels": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}
+        return {"labels": label_rows(scores, self._classes, self.config.min_confidence, self.config.max_labels)}
 
 
 def crop(pixels: np.ndarray) -> np.ndarray:

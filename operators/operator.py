@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +92,9 @@ class Picture:
 #: Per table, the rows found: the operator's own columns behind PICTURE.
 Results = Mapping[str, pa.Table]
 
+#: What models run on, where an operator has the choice.
+Device = Literal["cpu", "cuda"]
+
 
 class OperatorConfig(BaseModel):
     """Settings that can change an answer; all of them are part of the fingerprint."""
@@ -101,7 +105,9 @@ class OperatorConfig(BaseModel):
 class Operator(ABC):
     """Looks at canonical pictures. A subclass sets the class variables and writes `look`, and `load` if it has a model.
 
-    Raises from `look` cost the picture that caused them, for this operator alone.
+    In the driver of a job it is made, `resolve`d (then its fingerprint is known) and, when there is work, told to
+    `fetch`; so it travels, pickled, to the processes that look, where it is `load`ed. Raises from `look` cost the
+    picture that caused them, for this operator alone.
     """
 
     name: ClassVar[str]
@@ -114,9 +120,40 @@ class Operator(ABC):
     def __init__(self, config: OperatorConfig | None = None) -> None:
         self.config = config if config is not None else self.Config()
 
+    @classmethod
+    def for_settings(cls, settings: Mapping[str, Any]) -> "type[Operator]":
+        """The class that looks with those settings: another one where a setting names another kind of model."""
+        return cls
+
     def model_names(self) -> tuple[str, ...]:
         """The entries of the model registry that it needs, by name."""
         return ()
+
+    def digests(self) -> list[str]:
+        """Hashes of the models and word lists that its answers come from."""
+        return [models.entry(name).digest for name in self.model_names()]
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that can change an answer."""
+        return self.config.model_dump(mode="json")
+
+    def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:  # noqa: B027 - few have to
+        """Find what the settings name, and settle what depends on the device that the job runs on.
+
+        Raises ModelError, ConfigError.
+        """
+
+    def fetch(self, device: Device, report: models.Report = lambda line: None) -> None:
+        """Bring onto this machine, and work out, all that `load` needs; `device` may be used for it. ModelError."""
+        models.pull_all([name for name in self.model_names() if not models.is_here(name)], report)
+
+    def folders(self) -> Mapping[str, Mapping[str, Path]]:
+        """What `fetch` left that other machines cannot fetch themselves: by a folder's name in the cache, its files."""
+        return {}
+
+    def remarks(self) -> list[str]:
+        """What one should know before a run with these settings, a line each."""
+        return []
 
     @property
     def model(self) -> str:
@@ -136,8 +173,8 @@ class Operator(ABC):
         parts = {
             "operator": self.name,
             "version": self.version,
-            "settings": self.config.model_dump(mode="json"),
-            "weights": [models.entry(name).digest for name in self.model_names()],
+            "settings": self.settings(),
+            "weights": self.digests(),
             "decode": DECODE_RULE,
         }
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -149,6 +186,15 @@ def available() -> Mapping[str, Any]:
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
+def by_default() -> list[str]:
+    """The operators of a job that names none: those whose settings all have defaults."""
+    return [
+        name
+        for name in sorted(available())
+        if not any(field.is_required() for field in available()[name].load().Config.model_fields.values())
+    ]
+
+
 def create(name: str, settings: Mapping[str, Any] | None = None) -> Operator:
     """The operator of that name with those settings, its models not yet loaded.
 
@@ -156,7 +202,7 @@ def create(name: str, settings: Mapping[str, Any] | None = None) -> Operator:
     """
     if name not in available():
         raise ConfigError(f"there is no operator {name!r}; there are: {', '.join(sorted(available()))}")
-    operator_class: type[Operator] = available()[name].load()
+    operator_class: type[Operator] = available()[name].load().for_settings(settings or {})
     try:
         return operator_class(operator_class.Config.model_validate(dict(settings or {})))
     except ValidationError as error:

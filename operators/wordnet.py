@@ -126,3 +126,14 @@ def ancestors(name: str) -> list[str]:
 def categories(name: str) -> list[str]:
     """The categories of the class `name`, sorted, at least one. Raises KeyError where neither vocabulary has it."""
     return list(_by_name("categories")[name])
+
+
+def meaning(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ancestors and categories of the class `name`, in any case of letters; of a name that is none, nothing."""
+    known = _in_small_letters().get(name.lower(), name)
+    return _by_name("ancestors").get(known, ()), _by_name("categories").get(known, ())
+
+
+@cache
+def _in_small_letters() -> dict[str, str]:
+    return {name.lower(): name for name in _by_name("ancestors")}

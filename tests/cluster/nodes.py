@@ -51,6 +51,17 @@ class Nodes(Operator):
 '''
 
 
+def install_operator(site: Path, module: str, code: str, operators: dict[str, str]) -> dict[str, str]:
+    """Put a module of operators into a folder, with their entry points; the environment in which they are installed."""
+    installed = site / f"{module}-1.0.dist-info"
+    installed.mkdir(parents=True)
+    (site / f"{module}.py").write_text(code)
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    lines = [f"{name} = {place}" for name, place in operators.items()]
+    (installed / "entry_points.txt").write_text("\n".join(["[pinakes.operators]", *lines, ""]))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+
+
 class Gate:
     """Where the operator `nodes` notes what each node has looked at and where it waits to be let through."""
 
@@ -59,16 +70,8 @@ class Gate:
         self.folder = folder / "gate"
         self.site = folder / "site"
         self.folder.mkdir(parents=True)
-        installed = self.site / "nodes-1.0.dist-info"
-        installed.mkdir(parents=True)
-        (self.site / "nodes_operator.py").write_text(_OPERATOR)
-        (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: nodes\nVersion: 1.0\n")
-        (installed / "entry_points.txt").write_text("[pinakes.operators]\nnodes = nodes_operator:Nodes\n")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        path = os.pathsep.join(filter(None, [str(self.site), os.environ.get("PYTHONPATH")]))
-        return {**os.environ, "PYTHONPATH": path, "NODES_GATE": str(self.folder)}
+        installed = install_operator(self.site, "nodes_operator", _OPERATOR, {"nodes": "nodes_operator:Nodes"})
+        self.environment = {**installed, "NODES_GATE": str(self.folder)}
 
     def waiting(self) -> set[str]:
         """The nodes that wait, or soon will."""

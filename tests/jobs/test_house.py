@@ -23,6 +23,8 @@ DISTRIBUTION = {
     "pi_heif": "pi-heif",
     "pillow_heif": "pillow-heif",
 }
+#: Of the extra `torch`.
+EXTRA = {"torch", "transformers", "huggingface_hub", "safetensors", "scipy", "sentencepiece"}
 AT_THE_TOP = {
     *PACKAGES,
     *("tests", "notebooks", ".ci", ".gitignore", "pyproject.toml", "Makefile"),
@@ -32,12 +34,16 @@ AT_THE_TOP = {
 
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, at its top or inside."""
+    return imports_of(ast.parse(path.read_text()))
+
+
+def imports_of(tree: ast.AST) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
+            assert node.level == 0, f"a relative import of {node.module}"
             found |= {f"{node.module}.{name.name}" for name in node.names}
     return found
 
@@ -61,8 +67,8 @@ def test_what_is_imported_is_declared() -> None:
     def names(requirements: list[str]) -> set[str]:
         return {re.split(r"[\[<>=! ]", requirement)[0] for requirement in requirements}
 
-    declared = names(project["dependencies"])
     extras = project["optional-dependencies"]
+    declared = names(project["dependencies"]) | names(extras["torch"])
     in_tests = declared | names(extras["dev"]) | names(extras["benchmark"])
     for paths, known in ((SOURCES, declared), (TESTS, in_tests)):
         for path in paths:
@@ -71,6 +77,14 @@ def test_what_is_imported_is_declared() -> None:
                 if first in sys.stdlib_module_names or first in ("pinakes", "tests"):
                     continue
                 assert DISTRIBUTION.get(first, first) in known, f"{path} imports {first}"
+
+
+def test_what_not_everyone_installs_is_imported_where_it_is_used() -> None:
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        at_the_top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        for module in imports_of(ast.Module(at_the_top, [])):
+            assert module.partition(".")[0] not in EXTRA, f"{path} imports {module} at its top"
 
 
 def test_no_file_is_longer_than_one_reads_at_once() -> None:

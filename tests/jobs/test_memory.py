@@ -15,6 +15,7 @@ from PIL import Image
 from pinakes.jobs.look import WORK, Tables
 from pinakes.jobs.looker_process import Job
 from pinakes.jobs.supervisor import Supervisor
+from pinakes.operators.operator import create
 from tests.jobs.small_run import LIMITS, jpeg, small_jpeg
 
 SIDE = 10_000
@@ -60,7 +61,7 @@ def work(paths: list[Path]) -> pa.Table:
 
 @pytest.fixture
 def supervisor(request: pytest.FixtureRequest) -> Iterator[Supervisor]:
-    job = Job(operators={"media": {}}, limits=LIMITS, time_limit_s=60, memory_bytes=request.param * 2**20, workers=1)
+    job = Job(operators={"media": create("media")}, limits=LIMITS, time_limit_s=60, memory_bytes=request.param * 2**20, workers=1)
     looking = Supervisor(job)
     yield looking
     looking.close()

@@ -1,0 +1,141 @@
+"""`objects` by a model of one's own: a detector (RT-DETR, DETR, YOLOS, ...), or one that is told in words what to look
+for (OWL-ViT, OWLv2).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from pinakes.operators import models
+from pinakes.operators.object_rows import SCHEMA, object_rows
+from pinakes.operators.operator import Device, Results
+from pinakes.operators.transformer import LabelledOperator, TransformerConfig, TransformerOperator, class_names
+from pinakes.operators.word_vectors import WordVectors, checked_templates, word_vectors
+from pinakes.operators.words import Words, of_model, read_words
+
+if TYPE_CHECKING:
+    import torch
+
+
+class DetectorConfig(TransformerConfig):
+    """Settings of `objects` with a `model`."""
+
+    min_confidence: float = Field(default=0.4, ge=0, le=1)
+    max_objects: int = Field(default=100, ge=1, le=1000)
+
+
+class ZeroShotDetectorConfig(DetectorConfig):
+    """Settings of `objects` with a `model` and a `vocabulary`; the defaults are those of the library's pipeline.
+
+    `templates` as for `labels`.
+    """
+
+    min_confidence: float = Field(default=0.1, ge=0, le=1)
+    vocabulary: str = Field(min_length=1, description="file of words (see words.py), or imagenet, or coco")
+    templates: tuple[str, ...] = Field(default=("{}",), min_length=1, max_length=200)
+
+    _templates = field_validator("templates")(checked_templates)
+
+
+class DetectorObjects(LabelledOperator):
+    """Fills `objects` with the model's own kinds of things."""
+
+    name = "objects"
+    tables: ClassVar = {"objects": SCHEMA}
+    Config = DetectorConfig
+    config: DetectorConfig
+    kind = "a detector"
+
+    @classmethod
+    def architectures(cls) -> frozenset[str]:
+        from transformers.models.auto import modeling_auto
+
+        return class_names(modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES)
+
+    def _open(self) -> Any:
+        from transformers import AutoModelForObjectDetection
+
+        self._classes = of_model(self.labels).table().select(["name", "ancestors"])
+        return self.opened(AutoModelForObjectDetection)[0]
+
+    def _forward(self, pixel_values: "torch.Tensor") -> tuple["torch.Tensor", ...]:
+        found = self._network(pixel_values=pixel_values)
+        return found.logits, found.pred_boxes
+
+    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
+        rows = [self._rows(*one) for one in self.outputs(inputs)]
+        return {"objects": object_rows(rows, self._classes, self.config.min_confidence, self.config.max_objects)}
+
+    def _rows(self, logits: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """(n, 6) float32 of one picture, by the reading of the model's own processor."""
+        import torch
+
+        answer = SimpleNamespace(logits=torch.from_numpy(logits[None]), pred_boxes=torch.from_numpy(boxes[None]))
+        # Its own threshold would leave out what is equal to it.
+        read = self._prepared.processor.post_process_object_detection(answer, threshold=-1.0)[0]
+        columns = [read["labels"][:, None].float(), read["scores"][:, None], read["boxes"]]
+        rows: np.ndarray = torch.cat(columns, dim=1).numpy()
+        return rows
+
+
+class ZeroShotObjects(TransformerOperator):
+    """Fills `objects` with the words of a vocabulary; a box that two words fit is there twice."""
+
+    name = "objects"
+    tables: ClassVar = {"objects": SCHEMA}
+    Config = ZeroShotDetectorConfig
+    config: ZeroShotDetectorConfig
+    kind = "a detector that a vocabulary is for (OWL-ViT or OWLv2)"
+    words: Words
+    vectors: WordVectors
+
+    @classmethod
+    def architectures(cls) -> frozenset[str]:
+        # Of the others the words are part of every look, so that their vectors cannot be worked out once.
+        return frozenset({"OwlViTForObjectDetection", "Owlv2ForObjectDetection"})
+
+    def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
+        super().resolve(device, report)
+        self.words = read_words(self.config.vocabulary)
+
+    def digests(self) -> list[str]:
+        return [*super().digests(), self.words.digest]
+
+    def settings(self) -> dict[str, Any]:
+        return {name: value for name, value in super().settings().items() if name != "vocabulary"}
+
+    def fetch(self, device: Device, report: models.Report = lambda line: None) -> None:
+        self.vectors = word_vectors(self.hub_model, self.words, self.config.templates, device, report)
+
+    def folders(self) -> Mapping[str, Mapping[str, Path]]:
+        return {**super().folders(), **self.vectors.folders()}
+
+    def _open(self) -> Any:
+        import torch
+        from transformers import AutoModelForZeroShotObjectDetection
+
+        self._classes = self.words.table().select(["name", "ancestors"])
+        network, _ = self.opened(AutoModelForZeroShotObjectDetection)
+        self._queries = torch.from_numpy(self.vectors.load()[0]).to(self._device, network.dtype)[None]
+        return network
+
+    def _forward(self, pixel_values: "torch.Tensor") -> tuple["torch.Tensor", ...]:
+        grid = self._network.image_embedder(pixel_values=pixel_values)[0]
+        seen = grid.flatten(1, 2)
+        logits, _ = self._network.class_predictor(seen, self._queries.expand(len(seen), -1, -1))
+        return logits.float().sigmoid(), self._network.box_predictor(seen, grid)
+
+    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
+        rows = [self._rows(*one) for one in self.outputs(inputs)]
+        return {"objects": object_rows(rows, self._classes, self.config.min_confidence, self.config.max_objects)}
+
+    def _rows(self, scores: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """(n, 6) float32 of one picture: every word of every box that is likely enough."""
+        box, word = np.nonzero(scores >= self.config.min_confidence)
+        x, y, width, height = boxes[box].T
+        columns = [word, scores[box, word], x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+        return np.stack(columns, axis=1).astype(np.float32)

@@ -1,0 +1,218 @@
+"""Operators with GPUs of their own, by Ray's logical GPUs: what is prepared on CPUs is looked at in the pools, once.
+
+There is no GPU here, so two things are not what they are: the models run on the CPU of the actors that Ray gives a
+logical GPU, and in the job that believes in two GPUs an operator without torch takes the place of a model.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pinakes.catalog import Catalog
+from tests import tiny_models
+from tests.cluster.nodes import install_operator
+from tests.jobs.photos import write_photos
+from tests.jobs.small_run import stop_sign
+
+ROOT = Path(__file__).parents[2]
+
+#: Says which GPU looked, in a process of which number; the first look of the operator `crash` kills the process.
+_OPERATOR = '''
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pinakes.operators.device import DeviceOperator
+from pinakes.operators.operator import PICTURE
+
+SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("gpu", "process", "prepared_in", "mean")])
+
+
+class Where(DeviceOperator):
+    """Fills a table of its name."""
+
+    memory_bytes = 3_000_000_000
+    input_bytes = 16
+    tables = {"first": SCHEMA}
+    name = "first"
+
+    def load_preparing(self):
+        self.gpu = "none"
+
+    def load(self, device="cpu", share=1):
+        assert device == "cuda" and share <= 1
+        self.gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+
+    def prepare(self, picture):
+        return np.array([os.getpid(), picture.pixels.mean()])
+
+    def infer(self, inputs, item_keys):
+        marker = Path(os.environ["POOLS_FOLDER"]) / f"{self.name}-{item_keys[0]}"
+        if self.name == "crash" and not any(marker.parent.glob("crash-*")):
+            marker.touch()
+            os._exit(1)
+        columns = [
+            range(len(inputs)),
+            [self.gpu] * len(inputs),
+            [str(os.getpid())] * len(inputs),
+            [str(int(one[0])) for one in inputs],
+            [f"{one[1]:.3f}" for one in inputs],
+        ]
+        return {table: pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA])) for table in self.tables}
+
+
+class Second(Where):
+    name = "second"
+    tables = {"second": SCHEMA}
+
+
+class Crash(Where):
+    name = "crash"
+    tables = {"crash": SCHEMA}
+'''
+
+#: Runs a job on two logical GPUs of 10 GB, as if there were two.
+_JOB = """
+import json, sys
+import ray
+ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+from pinakes.cluster import gpus
+gpus.choose = lambda asked: "cuda"
+gpus.found = lambda: gpus.Gpus(2, 10_000_000_000)
+from pinakes.jobs import run
+job = json.loads(sys.argv[1])
+print(json.dumps(run(job.pop("source"), job.pop("catalog"), job.pop("operators"), **job).as_dict()))
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Any:
+    """A function: run a job over forty pictures and one broken file; its summary."""
+    write_photos(tmp_path / "photos", 40)
+    (tmp_path / "photos" / "broken.jpg").write_bytes(stop_sign()[:2000])
+    operators = {"first": "pools:Where", "second": "pools:Second", "crash": "pools:Crash"}
+    environment = install_operator(tmp_path / "site", "pools", _OPERATOR, operators)
+    (tmp_path / "marks").mkdir()
+
+    def run(operators: list[str], **options: Any) -> dict[str, Any]:
+        words = {"source": str(tmp_path / "photos"), "catalog": str(tmp_path / "catalog"), "operators": operators}
+        done = subprocess.run(
+            [sys.executable, "-c", _JOB, json.dumps({**words, **options})],
+            env={**environment, "POOLS_FOLDER": str(tmp_path / "marks")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return summary
+
+    return run
+
+
+def rows(folder: Path, table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = Catalog(str(folder / "catalog")).sql(f"SELECT * FROM {table}").to_pylist()
+    return found
+
+
+@pytest.mark.timeout(180)
+def test_pools_of_their_own_share_the_gpus(job: Any, tmp_path: Path) -> None:
+    summary = job(["first", "second"], placement="fan-out")
+    assert summary["looks"]["first"] == summary["looks"]["second"] == {"ok": 40, "failed": 1}
+    first, second = rows(tmp_path, "first"), rows(tmp_path, "second")
+    for found in (first, second):
+        assert len({row["uri"] for row in found}) == len(found) == 40
+        assert {row["gpu"] for row in found} <= {"0", "1"}
+    # Each pool has processes of its own, and what it is given was prepared in others.
+    processes = [{row["process"] for row in found} for found in (first, second)]
+    assert not processes[0] & processes[1]
+    assert not {row["prepared_in"] for row in first + second} & (processes[0] | processes[1])
+    # What was prepared of a picture came to that picture's rows, in both.
+    means = {row["uri"]: row["mean"] for row in first}
+    assert len(set(means.values())) > 30
+    assert {row["uri"]: row["mean"] for row in second} == means
+
+
+@pytest.mark.timeout(180)
+def test_together_they_are_in_one_process_a_gpu(job: Any, tmp_path: Path) -> None:
+    assert job(["first", "second"])["looks"]["second"] == {"ok": 40, "failed": 1}
+    first, second = rows(tmp_path, "first"), rows(tmp_path, "second")
+    assert {row["uri"]: row["process"] for row in first} == {row["uri"]: row["process"] for row in second}
+    assert len({row["gpu"] for row in first}) == len({row["process"] for row in first})
+
+
+@pytest.mark.timeout(180)
+def test_a_process_that_dies_on_its_gpu_costs_nothing(job: Any, tmp_path: Path) -> None:
+    summary = job(["crash"])
+    assert summary["looks"]["crash"] == {"ok": 40, "failed": 1}
+    assert list((tmp_path / "marks").glob("crash-*"))
+    ledger = Catalog(str(tmp_path / "catalog")).sql("SELECT * FROM ledger WHERE operator = 'crash'").to_pylist()
+    assert len({row["uri"] for row in ledger}) == len(ledger) == 41
+
+
+#: Runs real models through pools on logical GPUs, or without; they compute on the CPU either way.
+_MODELS = """
+import json, sys
+import ray
+ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
+from dataclasses import replace
+from pinakes.cluster.placement import place
+from pinakes.jobs import running
+from pinakes.jobs import pipeline
+job = json.loads(sys.argv[1])
+real = running.look_at
+def through_pools(chunks, made, *arguments):
+    names = [name for name in ("labels", "objects", "embeddings") if name in made.operators]
+    pools = place({name: 1_000_000_000 for name in names}, 1, 80_000_000_000, job["placement"])
+    return real(chunks, replace(made, pools=pools, piece=24), *arguments)
+if job["placement"]:
+    running.look_at = through_pools
+print(json.dumps(running.run(job["source"], job["catalog"], job["operators"], device="cpu").as_dict()))
+"""
+
+
+@pytest.mark.timeout(280)
+def test_models_answer_in_pools_as_they_do_beside_the_decoder(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 30)
+    (tmp_path / "photos" / "sign.jpg").write_bytes(stop_sign())
+    operators = {
+        "labels": {"model": str(tiny_models.make("clip", tmp_path / "clip")), "vocabulary": "coco"},
+        "objects": {"model": str(tiny_models.make("yolos", tmp_path / "yolos")), "min_confidence": 0.1},
+        "embeddings": {"model": str(tiny_models.make("dinov2", tmp_path / "dinov2"))},
+        "properties": {},
+    }
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for placement in ("", "fan-out", "together"):
+        words = {"source": str(tmp_path / "photos"), "catalog": str(tmp_path / f"catalog{placement}")}
+        done = subprocess.run(
+            [sys.executable, "-c", _MODELS, json.dumps({**words, "operators": operators, "placement": placement})],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        catalog = Catalog(words["catalog"])
+        found[placement] = {
+            table: catalog.sql(f"SELECT * EXCLUDE (run_id, n) FROM {table} ORDER BY ALL").to_pylist()
+            for table in ("labels", "objects", "embeddings", "properties")
+        }
+        ledger = catalog.sql("SELECT operator, status, sum(results) AS rows FROM ledger GROUP BY ALL ORDER BY ALL")
+        found[placement]["ledger"] = ledger.to_pylist()
+    for placement in ("fan-out", "together"):
+        for table, expected in found[""].items():
+            assert len(expected) >= 5
+            assert len(found[placement][table]) == len(expected)
+            for ours, theirs in zip(found[placement][table], expected, strict=True):
+                # Batches of other sizes are added up in another order.
+                near = {"confidence": 1e-4, "vector": 1e-4}
+                for name, value in theirs.items():
+                    assert ours[name] == (pytest.approx(value, abs=near[name]) if name in near else value), (
+                        table,
+                        name,
+                    )
