@@ -25,8 +25,7 @@ class Advice:
 
 
 class Watchdog:
-    """Runs as one Ray actor beside the driver. Work is named by chunk, offset and
-    stage of the pipeline, items by their key."""
+    """Runs as one Ray actor beside the driver. Work is named by chunk and offset (and pool), items by their key."""
 
     def __init__(self) -> None:
         self._holders: dict[tuple[int, ...], str] = {}

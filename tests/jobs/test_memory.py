@@ -61,7 +61,13 @@ def work(paths: list[Path]) -> pa.Table:
 
 @pytest.fixture
 def supervisor(request: pytest.FixtureRequest) -> Iterator[Supervisor]:
-    job = Job(operators={"media": create("media")}, limits=LIMITS, time_limit_s=60, memory_bytes=request.param * 2**20, workers=1)
+    job = Job(
+        operators={"media": create("media")},
+        limits=LIMITS,
+        time_limit_s=60,
+        memory_bytes=request.param * 2**20,
+        workers=1,
+    )
     looking = Supervisor(job)
     yield looking
     looking.close()
