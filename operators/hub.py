@@ -66,6 +66,7 @@ def pull(model: str, revision: str | None = None, to: Path | None = None, report
     name begins with a dot. Raises ModelError as `find` does, and when `to` has something else in it.
     """
     found = _find(model, revision, report, newest=True)
+    report(f"{found.label}: {found.weight_bytes / 1e6:.1f} MB of weights, in {found.place}")
     return Path(found.place) if to is None else hub_files.copied(found, Path(os.path.realpath(to)), report)
 
 
@@ -82,7 +83,6 @@ def _find(model: str, revision: str | None, report: Report, newest: bool) -> Hub
         found = _from_hub(model, revision, report, newest)
     else:
         raise ModelError(f"model {model!r}: there is no such directory, and a hub id is OWNER/NAME")
-    report(f"{found.label}: {found.weight_bytes / 1e6:.1f} MB of weights, in {found.place}")
     return found
 
 
@@ -165,8 +165,8 @@ def _refusal(model: str, revision: str | None, error: Exception) -> ModelError:
         )
     if _status(error) in (401, 403):
         return ModelError(
-            f"model {model}: the hub does not let you read it: accept its terms on its page (https://huggingface.co/"
-            f"{model}) and set HF_TOKEN, or run {command} where that is done, then `model: DIR`"
+            f"model {model}: the hub does not let you read it: accept its terms on its page "
+            f"and set HF_TOKEN, or run {command} where that is done, then `model: DIR`"
         )
     if isinstance(error, OSError) and error.errno in _DISK:
         return ModelError(

@@ -9,8 +9,8 @@ because the model learned from JPEG files resized so, and the middle 224 x 224.
 """
 
 import io
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from openvino.passes import ConstantFolding, Manager
 from PIL import Image
 from pydantic import Field
 
-from pinakes.operators import models
+from pinakes.operators import models, onnx
 from pinakes.operators.graph import Precision, compile_graph
 from pinakes.operators.operator import BOX, PICTURE, Operator, OperatorConfig, Picture, Results
 
@@ -90,6 +90,14 @@ class Moderation(Operator):
     Config = ModerationConfig
     config: ModerationConfig
 
+    @classmethod
+    def for_settings(cls, settings: Mapping[str, Any]) -> type[Operator]:
+        if not onnx.is_installed():
+            return cls
+        from pinakes.operators.moderation_on_cuda import CudaModeration
+
+        return CudaModeration
+
     def model_names(self) -> tuple[str, ...]:
         return (MODEL,)
 
@@ -105,16 +113,21 @@ class Moderation(Operator):
         scores = np.zeros(len(pictures), np.float32)
         for row, picture in enumerate(pictures):
             scores[row] = self._graph.infer({"input_0": crop(picture.pixels)[None]}, share_inputs=True)[0][0, 1]
-        found = np.nonzero(scores >= self.config.min_confidence)[0]
-        columns = {
-            "picture": pa.array(found.astype(np.int32)),
-            "name": pa.array(["Explicit"] * len(found), pa.string()),
-            "parent": pa.nulls(len(found), pa.string()),
-            "taxonomy_level": pa.array(np.ones(len(found), np.int32)),
-            "confidence": pa.array(scores[found]),
-            "box": pa.nulls(len(found), NO_BOX),
-        }
-        return {"moderation": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}
+        return moderation_rows(scores, self.config.min_confidence)
+
+
+def moderation_rows(scores: np.ndarray, min_confidence: float) -> Results:
+    """A row for each of the pictures, (n,) float32 scores, whose score is that or more."""
+    found = np.nonzero(scores >= min_confidence)[0]
+    columns = {
+        "picture": pa.array(found.astype(np.int32)),
+        "name": pa.array(["Explicit"] * len(found), pa.string()),
+        "parent": pa.nulls(len(found), pa.string()),
+        "taxonomy_level": pa.array(np.ones(len(found), np.int32)),
+        "confidence": pa.array(scores[found]),
+        "box": pa.nulls(len(found), NO_BOX),
+    }
+    return {"moderation": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}
 
 
 def crop(pixels: np.ndarray) -> np.ndarray:

@@ -98,8 +98,8 @@ class ZeroShotLabels(TransformerOperator):
         return class_names(modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES)
 
     def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
-        super().resolve(device, report)
         self.words = read_words(self.config.vocabulary)
+        super().resolve(device, report)
 
     def digests(self) -> list[str]:
         return [*super().digests(), self.words.digest]

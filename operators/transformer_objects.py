@@ -99,8 +99,8 @@ class ZeroShotObjects(TransformerOperator):
         return frozenset({"OwlViTForObjectDetection", "Owlv2ForObjectDetection"})
 
     def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
-        super().resolve(device, report)
         self.words = read_words(self.config.vocabulary)
+        super().resolve(device, report)
 
     def digests(self) -> list[str]:
         return [*super().digests(), self.words.digest]

@@ -66,8 +66,12 @@ def read_words(place: str) -> Words:
     if len(data) > MOST_BYTES:
         raise ConfigError(f"vocabulary {place}: is larger than {MOST_BYTES // 2**20} MiB")
     rows = _of_csv(place, text) if place.lower().endswith(".csv") else [{"name": line} for line in text.splitlines()]
-    rows = [{**row, "name": " ".join(row["name"].split())} for row in rows]
-    rows = list({row["name"]: row for row in reversed(rows) if row["name"]}.values())[::-1]  # the first of each counts
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name = " ".join(row["name"].split())
+        if name:
+            first.setdefault(name, {**row, "name": name})
+    rows = list(first.values())
     if not rows:
         raise ConfigError(
             f"vocabulary {place}: has no words (it holds one a line, or is a CSV file with a column name)"

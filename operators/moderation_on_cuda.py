@@ -1,0 +1,57 @@
+"""The operator `moderation` where onnxruntime-gpu is installed: in a job that runs on GPUs, the model does too."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pinakes.operators import models, onnx
+from pinakes.operators.device import Batches, DeviceOperator, best_batch
+from pinakes.operators.moderation import CROP, MEAN, MODEL, Moderation, crop, moderation_rows
+from pinakes.operators.operator import Device, Picture, Results
+
+#: On the GPU, beside the weights: for batches. Not measured: the batch that fits is found by trying.
+ROOM_BYTES = 2 * 2**30
+
+
+class CudaModeration(Moderation, DeviceOperator):
+    """In other jobs it is `Moderation` in everything, its fingerprint too. On a GPU `precision` is always f32."""
+
+    _device: Device = "cpu"
+
+    def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
+        self._device = device
+
+    def settings(self) -> dict[str, Any]:
+        own = super().settings()
+        return own if self._device == "cpu" else {**own, "precision": "f32", "runtime": onnx.RUNTIME}
+
+    @property
+    def memory_bytes(self) -> int:
+        return models.entry(MODEL).bytes + ROOM_BYTES
+
+    @property
+    def input_bytes(self) -> int:
+        return CROP * CROP * 3
+
+    def load_preparing(self) -> None:
+        """`crop` needs nothing."""
+
+    def load(self, device: Device = "cpu", share: float = 1) -> None:
+        if device == "cpu":
+            super().load()
+            return
+        self._session = onnx.opened(models.path(MODEL) / "open_nsfw.onnx", self.memory_bytes)
+        self._batches = Batches(best_batch(lambda size: self._scores(np.zeros((size, CROP, CROP, 3), np.uint8))))
+
+    def prepare(self, picture: Picture) -> np.ndarray:
+        return crop(picture.pixels)
+
+    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
+        scores = np.array(self._batches.run(self._scores, inputs), np.float32)
+        return moderation_rows(scores, self.config.min_confidence)
+
+    def _scores(self, inputs: np.ndarray) -> list[float]:
+        blue_first = inputs[..., ::-1] - np.array(MEAN, np.float32)
+        scores: np.ndarray = self._session.run(None, {"input_0": blue_first})[0][:, 1]
+        return scores.tolist()
