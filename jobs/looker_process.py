@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 import pyarrow as pa
 
 from pinakes.cluster.placement import Pool
+from pinakes.jobs.channel import Receiver, Sender
 from pinakes.jobs.look import Limits, Looker
 from pinakes.operators.decode import single_thread
 from pinakes.operators.device import DeviceOperator
@@ -55,8 +56,8 @@ def main(read_end: int, write_end: int, life_line: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _prefer_for_memory_kill()
     single_thread()
-    inbox, outbox = Connection(read_end, writable=False), Connection(write_end, readable=False)
-    job: Job = inbox.recv()
+    inbox, outbox = Receiver(Connection(read_end, writable=False)), Sender(Connection(write_end, readable=False))
+    job: Job = inbox.receive()
 
     def in_hand(positions: Sequence[int]) -> None:
         signal.setitimer(signal.ITIMER_REAL, job.time_limit_s * len(positions))
@@ -76,7 +77,7 @@ def main(read_end: int, write_end: int, life_line: int) -> None:
     outbox.send(("ready", None))
     while True:
         try:
-            work: pa.Table = inbox.recv()
+            work: pa.Table = inbox.receive()
         except EOFError:
             return
         for positions, tables in looker.look(work):

@@ -40,14 +40,18 @@ class Piece:
 
     def to_row(self) -> pa.Table:
         """A block of one row."""
-        rows = [_to_bytes(table) for table in self.tables.values()]
-        ends = np.cumsum([0, *(len(one) for one in rows)])
-        # Joined by hand: inputs for GPUs are tens of megabytes, and a list of `bytes` would be copied twice more.
-        buffers = [None, pa.py_buffer(ends.astype(np.int64)), pa.py_buffer(b"".join(rows))]
-        joined = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(rows), buffers)
+        tables = list(self.tables.values())
+        sizes = [_size(table) for table in tables]
+        # Into one buffer, without a copy in between: inputs for GPUs are tens of megabytes.
+        whole = pa.allocate_buffer(sum(sizes))
+        sink = pa.FixedSizeBufferWriter(whole)
+        for table in tables:
+            _write(table, sink)
+        ends = np.cumsum([0, *sizes]).astype(np.int64)
+        rows = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(tables), [None, pa.py_buffer(ends), whole])
         values = [self.chunk, self.start, self.items, list(self.tables)]
         columns = [pa.array([value], kind) for value, kind in zip(values, _SCHEMA.types, strict=False)]
-        return pa.table([*columns, pa.ListArray.from_arrays([0, len(rows)], joined)], _SCHEMA)
+        return pa.table([*columns, pa.ListArray.from_arrays([0, len(tables)], rows)], _SCHEMA)
 
     @classmethod
     def of_rows(cls, block: pa.Table) -> "Iterator[Piece]":
@@ -64,8 +68,13 @@ def broken(error: Exception) -> Tables:
     return {BROKEN: pa.table({"message": [str(error)]})}
 
 
-def _to_bytes(rows: pa.Table) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
+def _size(rows: pa.Table) -> int:
+    sink = pa.MockOutputStream()
+    _write(rows, sink)
+    size: int = sink.size()
+    return size
+
+
+def _write(rows: pa.Table, sink: pa.NativeFile) -> None:
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
-    return sink.getvalue()

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
+from pinakes.jobs.channel import Receiver, Sender
 from pinakes.jobs.look import Rows, Tables
 from pinakes.jobs.looker_process import Job
 from pinakes.operators.errors import ErrorCode
@@ -115,8 +116,9 @@ class _Process:
     def __init__(self, job: Job) -> None:
         self._memory_bytes = job.memory_bytes
         self._over_memory = False
-        theirs_in, self._outbox = Pipe(duplex=False)
-        self._inbox, theirs_out = Pipe(duplex=False)
+        theirs_in, outbox = Pipe(duplex=False)
+        inbox, theirs_out = Pipe(duplex=False)
+        self._inbox, self._outbox = Receiver(inbox), Sender(outbox)
         life_line, self._life_line = os.pipe()
         ends = [theirs_in.fileno(), theirs_out.fileno(), life_line]
         self._popen = subprocess.Popen(
@@ -152,7 +154,7 @@ class _Process:
             if self._memory_bytes is not None and used > self._memory_bytes:
                 self._over_memory = True
                 self._popen.kill()
-        message: tuple[str, Any] = self._inbox.recv()
+        message: tuple[str, Any] = self._inbox.receive()
         return message
 
     def died(self) -> tuple[ErrorCode, str]:

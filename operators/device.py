@@ -25,6 +25,11 @@ WORTH = 1.05
 #: Runs of which the quickest counts when a batch is timed.
 TIMED_RUNS = 3
 
+#: Where there is no class of errors for it: how torch's allocator on a CPU says that there is no room, ONNX Runtime's
+#: arena on any device, and CUDA through ONNX Runtime; and how torch and ONNX Runtime begin CUDA's own errors.
+NO_ROOM = ("DefaultCPUAllocator", "BFCArena", "CUDA failure 2:")
+LOST = ("CUDA error", "CUDA failure")
+
 
 class DeviceOperator(Operator):
     """An operator in two steps. A subclass writes `load_preparing`, `load`, `prepare`, `infer` and the two sizes."""
@@ -146,8 +151,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or this machine, says that there is no room."""
     import torch
 
-    # On a CPU torch says it with a RuntimeError of its allocator.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in NO_ROOM)
 
 
 def is_lost(error: BaseException) -> bool:
@@ -158,4 +162,6 @@ def is_lost(error: BaseException) -> bool:
     import torch
 
     lost: type[BaseException] | None = getattr(torch, "AcceleratorError", None)
-    return (lost is not None and isinstance(error, lost)) or "CUDA error" in str(error)
+    if lost is not None and isinstance(error, lost):
+        return True
+    return any(word in str(error) for word in LOST) and not is_out_of_memory(error)

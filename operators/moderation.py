@@ -110,24 +110,26 @@ class Moderation(Operator):
         )
 
     def look(self, pictures: Sequence[Picture]) -> Results:
-        scores = np.zeros(len(pictures), np.float32)
-        for row, picture in enumerate(pictures):
-            scores[row] = self._graph.infer({"input_0": crop(picture.pixels)[None]}, share_inputs=True)[0][0, 1]
-        return moderation_rows(scores, self.config.min_confidence)
+        return self.rows([crop(picture.pixels) for picture in pictures])
 
+    def rows(self, crops: Sequence[np.ndarray]) -> Results:
+        """Results for pictures of which `crop` has made the model's view."""
+        scores = self._scores(crops)
+        found = np.nonzero(scores >= self.config.min_confidence)[0]
+        columns = {
+            "picture": pa.array(found.astype(np.int32)),
+            "name": pa.array(["Explicit"] * len(found), pa.string()),
+            "parent": pa.nulls(len(found), pa.string()),
+            "taxonomy_level": pa.array(np.ones(len(found), np.int32)),
+            "confidence": pa.array(scores[found]),
+            "box": pa.nulls(len(found), NO_BOX),
+        }
+        return {"moderation": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}
 
-def moderation_rows(scores: np.ndarray, min_confidence: float) -> Results:
-    """A row for each of the pictures, (n,) float32 scores, whose score is that or more."""
-    found = np.nonzero(scores >= min_confidence)[0]
-    columns = {
-        "picture": pa.array(found.astype(np.int32)),
-        "name": pa.array(["Explicit"] * len(found), pa.string()),
-        "parent": pa.nulls(len(found), pa.string()),
-        "taxonomy_level": pa.array(np.ones(len(found), np.int32)),
-        "confidence": pa.array(scores[found]),
-        "box": pa.nulls(len(found), NO_BOX),
-    }
-    return {"moderation": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}
+    def _scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """(n,) float32."""
+        found = [self._graph.infer({"input_0": one[None]}, share_inputs=True)[0][0, 1] for one in crops]
+        return np.array(found, np.float32)
 
 
 def crop(pixels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pinakes.operators import models, onnx
 from pinakes.operators.device import Batches, DeviceOperator, best_batch
-from pinakes.operators.moderation import CROP, MEAN, MODEL, Moderation, crop, moderation_rows
+from pinakes.operators.moderation import CROP, MEAN, MODEL, Moderation, crop
 from pinakes.operators.operator import Device, Picture, Results
 
 #: On the GPU, beside the weights: for batches. Not measured: the batch that fits is found by trying.
@@ -18,6 +18,7 @@ class CudaModeration(Moderation, DeviceOperator):
     """In other jobs it is `Moderation` in everything, its fingerprint too. On a GPU `precision` is always f32."""
 
     _device: Device = "cpu"
+    _batches: Batches | None = None
 
     def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
         self._device = device
@@ -35,23 +36,27 @@ class CudaModeration(Moderation, DeviceOperator):
         return CROP * CROP * 3
 
     def load_preparing(self) -> None:
-        """`crop` needs nothing."""
+        """Nothing: `crop` needs nothing."""
 
     def load(self, device: Device = "cpu", share: float = 1) -> None:
         if device == "cpu":
             super().load()
             return
         self._session = onnx.opened(models.path(MODEL) / "open_nsfw.onnx", self.memory_bytes)
-        self._batches = Batches(best_batch(lambda size: self._scores(np.zeros((size, CROP, CROP, 3), np.uint8))))
+        self._batches = Batches(best_batch(lambda size: self._run(np.zeros((size, CROP, CROP, 3), np.uint8))))
 
     def prepare(self, picture: Picture) -> np.ndarray:
         return crop(picture.pixels)
 
     def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
-        scores = np.array(self._batches.run(self._scores, inputs), np.float32)
-        return moderation_rows(scores, self.config.min_confidence)
+        return self.rows(inputs)
 
-    def _scores(self, inputs: np.ndarray) -> list[float]:
-        blue_first = inputs[..., ::-1] - np.array(MEAN, np.float32)
-        scores: np.ndarray = self._session.run(None, {"input_0": blue_first})[0][:, 1]
-        return scores.tolist()
+    def _scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        if self._batches is None:
+            return super()._scores(crops)
+        return np.array(self._batches.run(self._run, crops), np.float32)
+
+    def _run(self, crops: np.ndarray) -> list[float]:
+        blue_first = crops[..., ::-1] - np.array(MEAN, np.float32)
+        scores: list[float] = self._session.run(None, {"input_0": blue_first})[0][:, 1].tolist()
+        return scores

@@ -55,6 +55,6 @@ def opened(file: Path, memory_bytes: int) -> "onnxruntime.InferenceSession":
     if session.get_providers()[0] != PROVIDER:
         raise ModelError(
             f"{PROVIDER} of onnxruntime {onnxruntime.__version__} could not be loaded: are CUDA and cuDNN here, of the "
-            "major versions that it was built for?"
+            "major versions that it was built for? Without onnxruntime-gpu the model runs on the CPU"
         )
     return session

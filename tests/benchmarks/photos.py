@@ -54,6 +54,14 @@ def make_archive(sources: Iterable[Path], photos: int, folder: Path) -> str:
     )
 
 
+def link(archive: Path, photos: int, folder: Path) -> None:
+    """Give the archive's files so many names, in a new folder: to a run, which goes by names, as many photos."""
+    files = sorted(archive.iterdir())
+    folder.mkdir(parents=True)
+    for number in range(photos):
+        os.link(files[number % len(files)], folder / f"{number:06d}.jpg")
+
+
 def machine() -> str:
     """The processor, the cores that this process may use, and whether it has instructions for bfloat16."""
     model, flags = "unknown processor", set()

@@ -22,9 +22,10 @@ DISTRIBUTION = {
     "boto3": "moto",
     "pi_heif": "pi-heif",
     "pillow_heif": "pillow-heif",
+    "onnxruntime": "onnxruntime-gpu",
 }
-#: Of the extra `torch`.
-EXTRA = {"torch", "transformers", "huggingface_hub", "safetensors", "scipy", "sentencepiece"}
+#: Of the extras `torch` and `cuda`.
+EXTRA = {"torch", "transformers", "huggingface_hub", "safetensors", "scipy", "sentencepiece", "onnxruntime"}
 AT_THE_TOP = {
     *PACKAGES,
     *("tests", "notebooks", ".ci", ".gitignore", "pyproject.toml", "Makefile"),
@@ -68,7 +69,7 @@ def test_what_is_imported_is_declared() -> None:
         return {re.split(r"[\[<>=! ]", requirement)[0] for requirement in requirements}
 
     extras = project["optional-dependencies"]
-    declared = names(project["dependencies"]) | names(extras["torch"])
+    declared = names(project["dependencies"]) | names(extras["torch"]) | names(extras["cuda"])
     in_tests = declared | names(extras["dev"]) | names(extras["benchmark"])
     for paths, known in ((SOURCES, declared), (TESTS, in_tests)):
         for path in paths:

@@ -18,6 +18,7 @@ import yaml
 from pinakes.catalog import Catalog
 from pinakes.jobs.cli import app
 from pinakes.jobs.spec import JobSpec
+from pinakes.operators.operator import create
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -105,8 +106,7 @@ def test_every_command_and_option_is_in_the_readme() -> None:
 
 
 def test_the_job_file_of_the_readme_names_every_field() -> None:
-    (text,) = blocks("yaml")
-    fields = yaml.safe_load(text)
+    fields = yaml.safe_load(blocks("yaml")[0])
     assert JobSpec.model_validate(fields).operators == {
         "labels": {"min_confidence": 0.2, "max_labels": 5},
         "objects": {"min_confidence": 0.4},
@@ -115,7 +115,28 @@ def test_the_job_file_of_the_readme_names_every_field() -> None:
 
 
 def test_defaults_that_the_job_file_states_are_those_of_the_code() -> None:
-    (text,) = blocks("yaml")
-    stated = yaml.safe_load(text)
+    stated = yaml.safe_load(blocks("yaml")[0])
     for name in ("commit_every_s", "time_limit_s", "max_megapixels", "max_megabytes"):
         assert json.dumps(stated[name]) == json.dumps(int(JobSpec.model_fields[name].default))
+    for name in ("device", "placement"):
+        assert stated[name] == JobSpec.model_fields[name].default
+
+
+def test_the_job_with_models_of_ones_own_is_understood() -> None:
+    spec = JobSpec.model_validate(yaml.safe_load(blocks("yaml")[1]))
+    assert spec.operators is not None
+    made = {name: create(name, settings) for name, settings in spec.operators.items()}
+    assert [type(one).__name__ for one in made.values()] == ["ZeroShotLabels", "DetectorObjects", "Embeddings"]
+
+
+def test_settings_of_models_of_ones_own_are_those_of_the_code() -> None:
+    rows = re.findall(
+        r"^\| `(labels|objects|embeddings)` \| (model[^|]*) \| [^|]* \|([^|]*)\|$", README, re.MULTILINE
+    )
+    assert len(rows) == 5
+    for name, given, stated in rows:
+        config = type(create(name, dict.fromkeys(given.split(", "), "x"))).Config
+        for setting, value in re.findall(r"(min_confidence|max_labels|max_objects) ([0-9.]+)", stated):
+            assert config.model_fields[setting].default == float(value), (name, setting)
+        for template in re.findall(r'templates \["(.*?)"\]', stated):
+            assert config.model_fields["templates"].default == (template,)
