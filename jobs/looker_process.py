@@ -1,7 +1,7 @@
 """The process that looks: everything native (decoders, models) runs here, so that a crash costs one item.
 
-Started by supervisor.py with the number of a pipe's end. It is told the job once, then work; it answers with what it
-has in hand, with rows, and with `done`. It ends when the pipe does.
+Started by supervisor.py with the numbers of pipes' ends. It is told the job once, then work; it notes what it has in
+hand where the supervisor finds it, and answers with rows and with `done`. It ends when the pipe does.
 """
 
 import faulthandler
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from pinakes.cluster.placement import Pool
 from pinakes.jobs.channel import Receiver, Sender
+from pinakes.jobs.in_hand import InHand
 from pinakes.jobs.look import Limits, Looker
 from pinakes.operators.decode import single_thread
 from pinakes.operators.device import DeviceOperator
@@ -47,7 +48,7 @@ class Job:
         return frozenset(name for pool in self.pools for name in pool.operators)
 
 
-def main(read_end: int, write_end: int, life_line: int) -> None:
+def main(read_end: int, write_end: int, life_line: int, in_hand_memory: int) -> None:
     """Serve until the supervisor is gone. The life line is a pipe whose other end only the supervisor holds."""
     threading.Thread(target=_end_with, args=(life_line,), daemon=True).start()
     faulthandler.disable()
@@ -57,11 +58,12 @@ def main(read_end: int, write_end: int, life_line: int) -> None:
     _prefer_for_memory_kill()
     single_thread()
     inbox, outbox = Receiver(Connection(read_end, writable=False)), Sender(Connection(write_end, readable=False))
+    held = InHand(in_hand_memory)
     job: Job = inbox.receive()
 
     def in_hand(positions: Sequence[int]) -> None:
         signal.setitimer(signal.ITIMER_REAL, job.time_limit_s * len(positions))
-        outbox.send(("in_hand", list(positions)))
+        held.set(positions)
 
     try:
         for operator in job.operators.values():
@@ -101,4 +103,4 @@ def _prefer_for_memory_kill() -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:4]))
+    main(*(int(argument) for argument in sys.argv[1:5]))

@@ -17,6 +17,7 @@ import psutil
 import pyarrow as pa
 
 from pinakes.jobs.channel import Receiver, Sender
+from pinakes.jobs.in_hand import InHand
 from pinakes.jobs.look import Rows, Tables
 from pinakes.jobs.looker_process import Job
 from pinakes.operators.errors import ErrorCode
@@ -76,20 +77,18 @@ class Supervisor:
         """Send those items and take what comes back, up to the end or a death."""
         if self._process is None:
             self._process = self._start()
-        in_hand: list[int] = []
         try:
             self._process.send(work.take(pa.array(positions)))
             while True:
                 kind, content = self._process.receive()
-                if kind == "in_hand":
-                    in_hand = [positions[position] for position in content]
-                elif kind == "rows":
+                if kind == "rows":
                     finished, tables = content
                     done.update(positions[position] for position in finished)
                     found.append(tables)
                 elif kind == "done":
                     return
         except (EOFError, OSError):
+            in_hand = [positions[position] for position in self._process.in_hand.get()]
             code, message = self._process.died()
             self._process = None
             raise _DeathError(in_hand, code, message) from None
@@ -120,7 +119,8 @@ class _Process:
         inbox, theirs_out = Pipe(duplex=False)
         self._inbox, self._outbox = Receiver(inbox), Sender(outbox)
         life_line, self._life_line = os.pipe()
-        ends = [theirs_in.fileno(), theirs_out.fileno(), life_line]
+        self.in_hand = InHand()
+        ends = [theirs_in.fileno(), theirs_out.fileno(), life_line, self.in_hand.descriptor]
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "pinakes.jobs.looker_process", *map(str, ends)],
             stdin=subprocess.DEVNULL,
@@ -175,7 +175,9 @@ class _Process:
 
     def close(self) -> None:
         """Let the process end with its life line, and take its exit status."""
-        os.close(self._life_line) if self._life_line >= 0 else None
+        if self._life_line >= 0:
+            os.close(self._life_line)
+            self.in_hand.close()
         self._life_line = -1
         for pipe in (self._inbox, self._outbox):
             pipe.close()

@@ -24,6 +24,9 @@ from pinakes.operators.preprocessing import SURE, Preprocessing, read_json, sile
 if TYPE_CHECKING:
     import torch
 
+#: Of a GPU's memory, what a process takes before its first tensor.
+CONTEXT_BYTES = 600_000_000
+
 #: On a GPU, beside the weights: what a batch takes while it runs. Not measured: the batch is found by trying.
 ROOM_BYTES = 2 * 2**30
 
@@ -39,7 +42,7 @@ class TransformerConfig(OperatorConfig):
     """Settings of every operator that runs a model of the transformers library.
 
     Where the model lies is no part of the fingerprint: its files' hashes are. `precision` is, when not given, bf16 on a
-    GPU and f32 on a CPU; name it to have one fingerprint on both. In f32 pictures are resized by Pillow and answers are
+    GPU (but for detectors) and f32 on a CPU; name it to have one fingerprint on both. In f32 pictures are resized by Pillow and answers are
     the library's own to 1e-4 of a logit; in bf16 by torch, quicker.
     """
 
@@ -56,6 +59,8 @@ class TransformerOperator(DeviceOperator):
 
     #: What the model is called in messages: "an image classifier".
     kind: ClassVar[str]
+    #: Whether bf16 is the default on GPUs.
+    half_on_gpus: ClassVar[bool] = True
     #: The registry entry that names the model; set by `resolve`.
     hub_model: hub.HubModel
     _input_bytes: int = 0
@@ -80,7 +85,8 @@ class TransformerOperator(DeviceOperator):
     def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
         _needs_torch(self.name)
         if self.config.precision is None:
-            self.config = self.config.model_copy(update={"precision": "bf16" if device == "cuda" else "f32"})
+            precision = "bf16" if device == "cuda" and self.half_on_gpus else "f32"
+            self.config = self.config.model_copy(update={"precision": precision})
         self.hub_model = hub.find(self.config.model, self.config.revision, report)
         folder = self.hub_model.folder()
         named = read_json(folder / "config.json").get("architectures") or ["none"]
@@ -125,7 +131,9 @@ class TransformerOperator(DeviceOperator):
         if device == "cuda":
             if not torch.cuda.is_available():
                 raise ModelError(f"operator {self.name}: torch cannot use the GPU of this node: is it a CUDA build?")
-            torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+            # What CUDA itself takes of a share is not counted by torch.
+            context = CONTEXT_BYTES / torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(max(context, share - context))
         self.load_preparing()
         self._device = torch.device(device)
         with torch.inference_mode(), silent():

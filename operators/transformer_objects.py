@@ -1,5 +1,7 @@
 """`objects` by a model of one's own: a detector (RT-DETR, DETR, YOLOS, ...), or one that is told in words what to look
 for (OWL-ViT, OWLv2).
+
+They look in f32 on GPUs too unless told otherwise: a box's edge in bf16 is a multiple of 1/256 of the picture's side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +50,7 @@ class DetectorObjects(LabelledOperator):
     tables: ClassVar = {"objects": SCHEMA}
     Config = DetectorConfig
     config: DetectorConfig
+    half_on_gpus = False
     kind = "a detector"
 
     @classmethod
@@ -89,6 +92,7 @@ class ZeroShotObjects(TransformerOperator):
     tables: ClassVar = {"objects": SCHEMA}
     Config = ZeroShotDetectorConfig
     config: ZeroShotDetectorConfig
+    half_on_gpus = False
     kind = "a detector that a vocabulary is for (OWL-ViT or OWLv2)"
     words: Words
     vectors: WordVectors

@@ -300,6 +300,10 @@ def test_precision_follows_the_device_and_is_in_the_fingerprint(folder):
         operator.resolve(device)
         prints[device, precision] = operator.fingerprint
     assert prints["cpu", None] == prints["cuda", "f32"] != prints["cuda", None] == prints["cpu", "bf16"]
+    for name, kind, expected in (("embeddings", "vit", "bf16"), ("objects", "yolos", "f32")):
+        operator = create(name, {"model": str(folder(kind))})
+        operator.resolve("cuda")
+        assert operator.settings()["precision"] == expected
 
 
 def test_the_fingerprint_is_of_contents_not_of_places(folder, vocabulary, tmp_path):
