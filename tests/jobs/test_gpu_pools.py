@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 
 from pinakes.catalog import Catalog
+from pinakes.operators.decode import decode
 from tests import tiny_models
 from tests.cluster.nodes import install_operator
 from tests.jobs.photos import write_photos
-from tests.jobs.small_run import stop_sign
+from tests.jobs.small_run import small_jpeg, stop_sign
 
 ROOT = Path(__file__).parents[2]
 
-#: Says which GPU looked, in a process of which number; the first look of the operator `crash` kills the process.
+#: Says which GPU looked, in a process of which number; a picture of a certain mean kills that of the operator `crash`.
 _OPERATOR = '''
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +55,7 @@ class Where(DeviceOperator):
         return np.array([os.getpid(), picture.pixels.mean()])
 
     def infer(self, inputs, item_keys):
-        marker = Path(os.environ["POOLS_FOLDER"]) / f"{self.name}-{item_keys[0]}"
-        if self.name == "crash" and not any(marker.parent.glob("crash-*")):
-            marker.touch()
+        if self.name == "crash" and any(f"{one[1]:.3f}" == os.environ["POOLS_POISON"] for one in inputs):
             os._exit(1)
         columns = [
             range(len(inputs)),
@@ -75,6 +75,27 @@ class Second(Where):
 class Crash(Where):
     name = "crash"
     tables = {"crash": SCHEMA}
+
+
+class Slow(Where):
+    """A megabyte a picture, prepared far quicker than it is looked at; both are noted."""
+
+    name = "slow"
+    tables = {"slow": SCHEMA}
+    input_bytes = 2**20
+
+    def note(self, what, count):
+        with open(Path(os.environ["POOLS_FOLDER"]) / "log", "a") as log:
+            log.write(f"{what} {count}\\n")
+
+    def prepare(self, picture):
+        self.note("prepared", 1)
+        return np.zeros(2**17)
+
+    def infer(self, inputs, item_keys):
+        time.sleep(0.01 * len(inputs))
+        self.note("looked", len(inputs))
+        return super().infer(inputs, item_keys)
 '''
 
 #: Runs a job on two logical GPUs of 10 GB, as if there were two.
@@ -96,15 +117,16 @@ def job(tmp_path: Path) -> Any:
     """A function: run a job over forty pictures and one broken file; its summary."""
     write_photos(tmp_path / "photos", 40)
     (tmp_path / "photos" / "broken.jpg").write_bytes(stop_sign()[:2000])
-    operators = {"first": "pools:Where", "second": "pools:Second", "crash": "pools:Crash"}
+    operators = {"first": "pools:Where", "second": "pools:Second", "crash": "pools:Crash", "slow": "pools:Slow"}
     environment = install_operator(tmp_path / "site", "pools", _OPERATOR, operators)
     (tmp_path / "marks").mkdir()
+    poison = decode(small_jpeg(7))[0].mean()
 
     def run(operators: list[str], **options: Any) -> dict[str, Any]:
         words = {"source": str(tmp_path / "photos"), "catalog": str(tmp_path / "catalog"), "operators": operators}
         done = subprocess.run(
             [sys.executable, "-c", _JOB, json.dumps({**words, **options})],
-            env={**environment, "POOLS_FOLDER": str(tmp_path / "marks")},
+            env={**environment, "POOLS_FOLDER": str(tmp_path / "marks"), "POOLS_POISON": f"{poison:.3f}"},
             capture_output=True,
             text=True,
             check=False,
@@ -147,13 +169,28 @@ def test_together_they_are_in_one_process_a_gpu(job: Any, tmp_path: Path) -> Non
     assert len({row["gpu"] for row in first}) == len({row["process"] for row in first})
 
 
-@pytest.mark.timeout(180)
-def test_a_process_that_dies_on_its_gpu_costs_nothing(job: Any, tmp_path: Path) -> None:
-    summary = job(["crash"])
-    assert summary["looks"]["crash"] == {"ok": 40, "failed": 1}
-    assert list((tmp_path / "marks").glob("crash-*"))
-    ledger = Catalog(str(tmp_path / "catalog")).sql("SELECT * FROM ledger WHERE operator = 'crash'").to_pylist()
+@pytest.mark.timeout(240)
+def test_a_picture_that_kills_its_process_on_the_gpu_fails_alone(job: Any, tmp_path: Path) -> None:
+    assert job(["crash"])["looks"]["crash"] == {"ok": 39, "failed": 2}
+    catalog = Catalog(str(tmp_path / "catalog"))
+    ledger = catalog.sql("SELECT uri, status, error_code FROM ledger WHERE operator = 'crash'").to_pylist()
     assert len({row["uri"] for row in ledger}) == len(ledger) == 41
+    failed = {Path(row["uri"]).name: row["error_code"] for row in ledger if row["status"] == "failed"}
+    assert failed == {"0007.jpg": "out_of_memory", "broken.jpg": "truncated"}
+
+
+@pytest.mark.timeout(180)
+def test_what_is_prepared_waits_for_the_gpus_within_bounds(job: Any, tmp_path: Path) -> None:
+    """The object store has 100 MB, the pictures' inputs 500."""
+    write_photos(tmp_path / "photos", 500)
+    assert job(["slow"])["looks"]["slow"] == {"ok": 500, "failed": 1}
+    ahead = most = 0
+    for line in (tmp_path / "marks" / "log").read_text().splitlines():
+        what, count = line.split()
+        ahead += int(count) if what == "prepared" else -int(count)
+        most = max(most, ahead)
+    assert ahead == 0
+    assert 8 <= most <= 250
 
 
 #: Runs real models through pools on logical GPUs, or without; they compute on the CPU either way.
