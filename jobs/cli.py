@@ -164,6 +164,7 @@ def sql(
 def show(
     uri: Annotated[str | None, typer.Argument(help="a picture: a path or any fsspec URL; or else give --grid")] = None,
     operators: Operators = None,
+    job: Annotated[Path | None, typer.Option(help="a JOB.yaml, whose operators look, with their settings")] = None,
     output: Annotated[Path | None, typer.Option(help="the .png, .jpg or .webp to write")] = None,
     as_json: AsJson = False,
     count: Annotated[
@@ -181,10 +182,12 @@ def show(
     if uri is not None:
         if where is not None or table is not None:
             raise SpecError("--where and --from choose pictures of a catalogue: they go with --grid")
-        _show_picture(uri, _names(operators), output, as_json)
+        _show_picture(uri, _names(operators), job, output, as_json)
     elif count is not None:
-        if operators is not None:
-            raise SpecError("a sheet shows what the catalogue's tables say: --operators does not go with --grid")
+        if operators is not None or job is not None:
+            raise SpecError(
+                "a sheet shows what the catalogue's tables say: with --grid go neither --operators nor --job"
+            )
         _show_sheet(count, where, table or "media", catalog, output, as_json)
 
 
@@ -301,14 +304,14 @@ def _catalog(url: str | None) -> Any:
     return Catalog(url)
 
 
-def _show_picture(uri: str, operators: list[str] | None, output: Path | None, as_json: bool) -> None:
+def _show_picture(uri: str, names: list[str] | None, job: Path | None, output: Path | None, as_json: bool) -> None:
     from pinakes.jobs.lettering import lacking
     from pinakes.jobs.printing import print_shown
-    from pinakes.jobs.show import default_name, output_path, refuse_to_overwrite, save, show
+    from pinakes.jobs.show import default_name, operators_of, output_path, refuse_to_overwrite, save, show
 
     path = output_path(output, default_name(uri))
     refuse_to_overwrite(path, uri)
-    shown = show(uri, operators, report=_say)
+    shown = show(uri, names if job is None else operators_of(job, names), report=_say)
     save(shown.image, path)
     if as_json:
         print(json.dumps({**shown.as_dict(), "output": str(path)}, default=str))

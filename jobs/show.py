@@ -17,7 +17,7 @@ from pinakes.jobs.lettering import Letters
 from pinakes.jobs.listing import source_url
 from pinakes.jobs.look import Limits
 from pinakes.jobs.panel import with_panel
-from pinakes.jobs.spec import JobSpec
+from pinakes.jobs.spec import JobSpec, read_spec
 from pinakes.operators.decode import decode, single_thread
 from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import Operator, Picture, by_default, create
@@ -86,6 +86,12 @@ def show(
             tables.setdefault(table, []).append(more)
     whole = {table: pa.concat_tables(rows) for table, rows in tables.items()}
     return Shown(url, annotate(Image.fromarray(picture.pixels), findings(whole)), whole, errors)
+
+
+def operators_of(job: Path, names: Sequence[str] | None = None) -> list[Operator]:
+    """The operators of a job file with its settings: all of them, or those named. Raises SpecError, ConfigError."""
+    settings = read_spec(job).operators or {name: {} for name in by_default()}
+    return [create(name, settings.get(name)) for name in (settings if names is None else names)]
 
 
 def annotate(picture: Image.Image, found: Sequence[Finding]) -> Image.Image:

@@ -88,6 +88,23 @@ def test_a_job_with_models_in_folders_beside_it(home: Path, environment: dict[st
         (home / "words.txt").write_text("dog\nred barn\nnoise\n")
 
 
+def test_a_job_can_be_tried_on_one_picture(home: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    path, picture = job(home, EVERY, "tried"), home / "photos" / "0003.jpg"
+    done = pinakes("show", picture, "--job", path, "--json", cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    tables = json.loads(done.stdout)["tables"]
+    assert tables["labels"]
+    assert {row["name"] for row in tables["labels"]} <= {
+        "dog",
+        "noise",
+        "red barn",
+    }
+    assert set(tables) == {"labels", "objects", "embeddings"}
+    done = pinakes("show", picture, "--job", path, "--operators", "labels", "--json", cwd=tmp_path, **environment)
+    assert json.loads(done.stdout)["tables"] == {"labels": tables["labels"]}
+    assert "--job" in refused(2, "show", "--grid", 4, "--job", path, **environment)
+
+
 def test_a_gpu_that_is_not_there_is_an_error_before_any_work(home: Path, environment: dict[str, str]) -> None:
     path = job(home, {"labels": {"model": "vit"}}, "cuda", catalog="never")
     for words in (["run", path, "--device", "cuda"], ["plan", path, "--device", "cuda"]):
