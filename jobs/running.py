@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -282,5 +282,6 @@ def _recorded(
 
 def _packages(operators: Mapping[str, Operator]) -> list[str]:
     """Whose versions can matter to an answer."""
-    own = ["torch", "transformers"] if any(isinstance(one, DeviceOperator) for one in operators.values()) else []
-    return ["pinakes", "ray", "deltalake", "openvino", *own]
+    on_devices = any(isinstance(one, DeviceOperator) for one in operators.values())
+    theirs = ("torch", "transformers", "onnxruntime-gpu") if on_devices else ()
+    return ["pinakes", "ray", "deltalake", "openvino", *(name for name in theirs if any(distributions(name=name)))]

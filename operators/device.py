@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Output = TypeVar("Output")
 
 #: No larger batch is tried: beyond it no model that was measured gained.
-LARGEST_BATCH = 512
+LARGEST_BATCH = 256
 #: What a doubled batch must gain in inputs a second to be worth its memory.
 WORTH = 1.05
 #: Runs of which the quickest counts when a batch is timed.

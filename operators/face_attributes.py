@@ -4,13 +4,15 @@ They say what a face looks like to a small model, not what somebody is or feels;
 right where that could be measured.
 """
 
+from threading import Lock
+from typing import Any
+
 import cv2
 import numpy as np
-import openvino
 
 from pinakes.operators import models
 from pinakes.operators.face_alignment import crop, similarity
-from pinakes.operators.graph import Precision, compile_graph
+from pinakes.operators.graph import Opener, Precision, compile_graph
 
 AGE_MODEL, AGE_SIDE = "dlib-age-v1", 64
 GENDER_MODEL, GENDER_SIDE = "dlib-gender-v1", 32
@@ -41,8 +43,8 @@ EMOTION_MARGIN = 1.2
 class Age:
     """Years, as the expectation over the model's 81 ages."""
 
-    def __init__(self, precision: Precision) -> None:
-        self._graph = _chip_graph(AGE_MODEL, "age-v1.onnx", AGE_SIDE, precision)
+    def __init__(self, open_graph: Opener) -> None:
+        self._graph = _chip_graph(AGE_MODEL, "age-v1.onnx", AGE_SIDE, open_graph)
 
     def __call__(self, pixels: np.ndarray, points: np.ndarray) -> float:
         """For (height, width, 3) uint8 RGB and (5, 2) landmarks in its pixels: 0.25..80."""
@@ -52,8 +54,8 @@ class Age:
 class Gender:
     """`female` or `male`: what the model takes the face for."""
 
-    def __init__(self, precision: Precision) -> None:
-        self._graph = _chip_graph(GENDER_MODEL, "gender-v1.onnx", GENDER_SIDE, precision)
+    def __init__(self, open_graph: Opener) -> None:
+        self._graph = _chip_graph(GENDER_MODEL, "gender-v1.onnx", GENDER_SIDE, open_graph)
 
     def __call__(self, pixels: np.ndarray, points: np.ndarray) -> tuple[str, float]:
         """The name and the model's probability of it, 0.5..1; arguments as of Age."""
@@ -70,10 +72,12 @@ class Emotions:
         self._graph = compile_graph(
             file, precision, "x", (1, EMOTION_SIDE, EMOTION_SIDE, 1), layout="NHWC", mean=(127.5,), deviation=(127.5,)
         )
+        self._lock = Lock()  # for when other graphs are on a GPU, and several pictures looked at at once
 
     def __call__(self, pixels: np.ndarray, box: np.ndarray) -> list[tuple[str, float]]:
         """All seven, the likeliest first; together 1. `box` is left, top, width, height in pixels."""
-        scores = _first(self._graph, "x", expression(pixels, box)[..., None])
+        with self._lock:
+            scores = _first(self._graph, "x", expression(pixels, box)[..., None])
         return [(EMOTIONS[index], float(scores[index])) for index in np.argsort(-scores, kind="stable")]
 
 
@@ -115,16 +119,16 @@ def chip(pixels: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:
     return crop(part, matrix, side)
 
 
-def _chip_graph(model: str, file: str, side: int, precision: Precision) -> openvino.InferRequest:
-    shape = (1, side, side, 3)
-    return compile_graph(models.path(model) / file, precision, "images", shape, mean=CHIP_MEAN, deviation=CHIP_SCALE)
+def _chip_graph(model: str, file: str, side: int, open_graph: Opener) -> Any:
+    shape, path = (1, side, side, 3), models.path(model) / file
+    return open_graph(path, image_input="images", shape=shape, mean=CHIP_MEAN, deviation=CHIP_SCALE)
 
 
-def _of_chip(graph: openvino.InferRequest, pixels: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:
+def _of_chip(graph: Any, pixels: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:
     return _first(graph, "images", chip(pixels, points, side))
 
 
-def _first(graph: openvino.InferRequest, name: str, image: np.ndarray) -> np.ndarray:
+def _first(graph: Any, name: str, image: np.ndarray) -> np.ndarray:
     """The first output for one image."""
     scores: np.ndarray = graph.infer({name: image[None]}, share_inputs=True)[0][0]
     return scores

@@ -4,18 +4,19 @@ Age, gender and emotions are guesses by further models, made only when a setting
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from pinakes.operators import models
+from pinakes.operators import models, onnx
 from pinakes.operators.face_alignment import LANDMARKS, SIDE, TEMPLATE, crop, pose, quality, similarity
 from pinakes.operators.face_attributes import AGE_MODEL, EMOTION_MODEL, GENDER_MODEL, Age, Emotions, Gender
-from pinakes.operators.face_detection import Detector
-from pinakes.operators.graph import Precision, compile_graph
+from pinakes.operators.face_detection import SIZES, Detector, Size
+from pinakes.operators.graph import Each, Opener, Precision, compile_graph
 from pinakes.operators.operator import BOX, EMBEDDINGS, PICTURE, POINT, Operator, OperatorConfig, Picture, Results
 
 DETECTOR = "yunet-2023mar"
@@ -61,6 +62,10 @@ SCHEMA = pa.schema(
 )
 
 
+#: A picture's pixels, the key of its item, and the time of its frame.
+Seen = tuple[np.ndarray, str, int | None]
+
+
 class FacesConfig(OperatorConfig):
     """Settings of `faces`.
 
@@ -90,6 +95,14 @@ class Faces(Operator):
     Config = FacesConfig
     config: FacesConfig
 
+    @classmethod
+    def for_settings(cls, settings: Mapping[str, Any]) -> type[Operator]:
+        if not onnx.is_installed():
+            return cls
+        from pinakes.operators.pictures_on_cuda import CudaFaces
+
+        return CudaFaces
+
     def model_names(self) -> tuple[str, ...]:
         asked = self.config
         optional = {
@@ -107,31 +120,48 @@ class Faces(Operator):
 
     def load(self) -> None:
         """Raises ModelError when a model is not on this machine."""
+        self.open_models(partial(compile_graph, precision=self.config.precision))
+
+    def open_models(self, open_graph: Opener, sizes: Sequence[Size] = SIZES) -> None:
+        """`load` on a runtime that takes pictures of those sizes; emotions, not in ONNX, are on OpenVINO on any."""
         asked = self.config
         file = models.path(DETECTOR) / "face_detection_yunet_2023mar.onnx"
-        self._detector = Detector(file, asked.precision, asked.min_confidence)
+        self._detector = Detector(file, open_graph, asked.min_confidence, sizes)
         if asked.embeddings:
             file = models.path(RECOGNIZER) / "face_recognition_sface_2021dec.onnx"
             shape, same = (1, SIDE, SIDE, 3), (1.0, 1.0, 1.0)  # it takes 0..255: mean and scale are inside
-            self._recognizer = compile_graph(file, asked.precision, "data", shape, mean=(0, 0, 0), deviation=same)
-        self._age = Age(asked.precision) if asked.age else None
-        self._gender = Gender(asked.precision) if asked.gender else None
+            self._recognizer = open_graph(file, image_input="data", shape=shape, mean=(0, 0, 0), deviation=same)
+        self._age = Age(open_graph) if asked.age else None
+        self._gender = Gender(open_graph) if asked.gender else None
         self._emotions = Emotions(asked.precision) if asked.emotions else None
 
     def look(self, pictures: Sequence[Picture]) -> Results:
+        return self.results([(one.pixels, one.item_key, one.frame_ms) for one in pictures])
+
+    def results(self, pictures: Sequence[Seen], each: Each = map) -> Results:
+        """What `look` gives."""
         faces: list[dict[str, Any]] = []
         vectors: list[dict[str, Any]] = []
-        for number, picture in enumerate(pictures):
-            for found in self._detect(picture.pixels):
-                face_id = self._face_id(picture, found)
-                face, vector = self._describe(picture.pixels, found)
-                faces.append({"picture": number, "face_id": face_id, **face})
+        for number, seen in enumerate(each(self._faces, pictures)):
+            for face, vector in seen:
+                faces.append({"picture": number, **face})
                 if vector is not None:
-                    vectors.append({"picture": number, "subject": "face", "subject_id": face_id, "vector": vector})
+                    about = {"subject": "face", "subject_id": face["face_id"], "vector": vector}
+                    vectors.append({"picture": number, **about})
         return {
             "faces": pa.Table.from_pylist(faces, schema=pa.schema([PICTURE, *SCHEMA])),
             "embeddings": pa.Table.from_pylist(vectors, schema=pa.schema([PICTURE, *EMBEDDINGS])),
         }
+
+    def _faces(self, seen: Seen) -> list[tuple[dict[str, Any], np.ndarray | None]]:
+        """A row of `faces` for each face in a picture, and its vector if vectors are asked for."""
+        pixels, item_key, frame_ms = seen
+        rows = []
+        for found in self._detect(pixels):
+            face, vector = self._describe(pixels, found)
+            place = quantised(found[None], pixels.shape)[0].tolist()
+            rows.append(({"face_id": self._face_id(item_key, frame_ms, place), **face}, vector))
+        return rows
 
     def _detect(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 15) rows of `Detector.detect` that lie in the picture, no two in one place, the largest first."""
@@ -144,9 +174,8 @@ class Faces(Operator):
         rows: np.ndarray = found[largest]
         return rows
 
-    def _face_id(self, picture: Picture, found: np.ndarray) -> str:
-        place = quantised(found[None], picture.pixels.shape)[0].tolist()
-        whole = repr((picture.item_key, self.fingerprint, picture.frame_ms, place))
+    def _face_id(self, item_key: str, frame_ms: int | None, place: list[int]) -> str:
+        whole = repr((item_key, self.fingerprint, frame_ms, place))
         return hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
 
     def _describe(self, pixels: np.ndarray, found: np.ndarray) -> tuple[dict[str, Any], np.ndarray | None]:

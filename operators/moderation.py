@@ -110,10 +110,10 @@ class Moderation(Operator):
         )
 
     def look(self, pictures: Sequence[Picture]) -> Results:
-        return self.rows([crop(picture.pixels) for picture in pictures])
+        return self.results([crop(picture.pixels) for picture in pictures])
 
-    def rows(self, crops: Sequence[np.ndarray]) -> Results:
-        """Results for pictures of which `crop` has made the model's view."""
+    def results(self, crops: Sequence[np.ndarray]) -> Results:
+        """What `look` gives, of what `crop` has made of pictures."""
         scores = self._scores(crops)
         found = np.nonzero(scores >= self.config.min_confidence)[0]
         columns = {

@@ -1,42 +1,23 @@
 """The operator `moderation` where onnxruntime-gpu is installed: in a job that runs on GPUs, the model does too."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from pinakes.operators import models, onnx
-from pinakes.operators.device import Batches, DeviceOperator, best_batch
+from pinakes.operators.device import Batches, best_batch
 from pinakes.operators.moderation import CROP, MEAN, MODEL, Moderation, crop
 from pinakes.operators.operator import Device, Picture, Results
 
-#: On the GPU, beside the weights: for batches. Not measured: the batch that fits is found by trying.
-ROOM_BYTES = 2 * 2**30
 
+class CudaModeration(Moderation, onnx.OnnxOperator):
+    """As OnnxOperator says; pictures go to the GPU in batches."""
 
-class CudaModeration(Moderation, DeviceOperator):
-    """In other jobs it is `Moderation` in everything, its fingerprint too. On a GPU `precision` is always f32."""
-
-    _device: Device = "cpu"
     _batches: Batches | None = None
-
-    def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
-        self._device = device
-
-    def settings(self) -> dict[str, Any]:
-        own = super().settings()
-        return own if self._device == "cpu" else {**own, "precision": "f32", "runtime": onnx.RUNTIME}
-
-    @property
-    def memory_bytes(self) -> int:
-        return models.entry(MODEL).bytes + ROOM_BYTES
 
     @property
     def input_bytes(self) -> int:
         return CROP * CROP * 3
-
-    def load_preparing(self) -> None:
-        """Nothing: `crop` needs nothing."""
 
     def load(self, device: Device = "cpu", share: float = 1) -> None:
         if device == "cpu":
@@ -49,7 +30,7 @@ class CudaModeration(Moderation, DeviceOperator):
         return crop(picture.pixels)
 
     def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
-        return self.rows(inputs)
+        return self.results(inputs)
 
     def _scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         if self._batches is None:

@@ -122,7 +122,10 @@ class Operator(ABC):
 
     @classmethod
     def for_settings(cls, settings: Mapping[str, Any]) -> "type[Operator]":
-        """The class that looks with those settings: another one where a setting names another kind of model."""
+        """The class that looks with those settings: another one where a setting names another kind of model.
+
+        Or where this machine has what runs the same model on a GPU too.
+        """
         return cls
 
     def model_names(self) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 import openvino
-from openvino import opset13
 from rapidocr.cal_rec_boxes import CalRecBoxes
 from rapidocr.ch_ppocr_det import TextDetector
 from rapidocr.ch_ppocr_det.utils import DBPostProcess
@@ -24,7 +23,7 @@ from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 from rapidocr.utils.process_img import apply_vertical_padding, get_rotate_crop_image
 
 from pinakes.operators import models
-from pinakes.operators.graph import Precision, compile_graph, resize
+from pinakes.operators.graph import Opener, resize
 
 #: The models' samples are in -1..1.
 MEAN = (127.5, 127.5, 127.5)
@@ -64,10 +63,9 @@ class Line:
 class Finder:
     """Says where lines of text are."""
 
-    def __init__(self, file: Path, precision: Precision) -> None:
-        model = openvino.Core().read_model(file)
-        flatten_transposed(model)
-        self._graph = compile_graph(model, precision, "x", (1, -1, -1, 3), mean=MEAN, deviation=MEAN, bgr=True)
+    def __init__(self, file: Path, open_graph: Opener) -> None:
+        shape = (1, -1, -1, 3)
+        self._graph = open_graph(file, image_input="x", shape=shape, mean=MEAN, deviation=MEAN, bgr=True)
         self._boxes = DBPostProcess(MASK, BOX, max_candidates=1000, unclip_ratio=UNCLIP, use_dilation=True)
 
     def find(self, pixels: np.ndarray, side: int) -> np.ndarray:
@@ -101,15 +99,15 @@ def filled(pixels: np.ndarray) -> np.ndarray:
 class Reader:
     """Reads the lines that a Finder has found."""
 
-    def __init__(self, reader: str, turner: str, precision: Precision) -> None:
+    def __init__(self, reader: str, turner: str, open_graph: Opener) -> None:
         """By the names of the models that read a line and that say which way up it is."""
         file = next(models.path(reader).glob("*.onnx"))
         shape = (1, LINE_HEIGHT, -1, 3)
-        self._graph = compile_graph(file, precision, "x", shape, mean=MEAN, deviation=MEAN, bgr=True)
+        self._graph = open_graph(file, image_input="x", shape=shape, mean=MEAN, deviation=MEAN, bgr=True)
         self._characters = CTCLabelDecode(character=characters(file))
         turner_file = next(models.path(turner).glob("*.onnx"))
         shape = (1, LINE_HEIGHT, TURNER_WIDTH, 3)
-        self._turner = compile_graph(turner_file, precision, "x", shape, mean=MEAN, deviation=MEAN, bgr=True)
+        self._turner = open_graph(turner_file, image_input="x", shape=shape, mean=MEAN, deviation=MEAN, bgr=True)
         self._words = CalRecBoxes()
 
     def read(self, pixels: np.ndarray, boxes: np.ndarray, least: float) -> list[Line]:
@@ -163,21 +161,3 @@ def characters(file: Path) -> list[str]:
     """The characters that a reader knows, as its ONNX file says."""
     model = openvino.Core().read_model(file)
     return model.get_rt_info(["framework", "character"]).astype(str).splitlines()  # type: ignore[no-any-return]
-
-
-def flatten_transposed(model: openvino.Model) -> None:
-    """Replaces each 2 x 2 transposed convolution of stride 2 by what it equals: a 1 x 1 convolution to four times the
-    channels, laid out as 2 x 2 pixels.
-
-    OpenVINO's own is slow when sizes are open: 24.7 ms of CPU at 480 x 640 before, 20.1 after, with equal answers.
-    """
-    for node in model.get_ordered_ops():
-        if node.get_type_name() != "ConvolutionBackpropData":
-            continue
-        weights = node.input_value(1).get_node().get_data()
-        if weights.shape[2:] != (2, 2) or list(node.get_attributes()["strides"]) != [2, 2]:
-            continue
-        ones = np.ascontiguousarray(weights.transpose(1, 2, 3, 0).reshape(-1, weights.shape[0], 1, 1))
-        flat = opset13.convolution(node.input_value(0), opset13.constant(ones), [1, 1], [0, 0], [0, 0], [1, 1])
-        node.output(0).replace(opset13.depth_to_space(flat, "depth_first", 2).output(0))
-    model.validate_nodes_and_infer_types()

@@ -4,15 +4,16 @@ Text is searched twice at most. The first look is at 640 pixels, by the tiny det
 no second. Otherwise a larger picture is searched again, at up to `side` pixels. Each line is read once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from pinakes.operators import models
-from pinakes.operators.graph import Precision
+from pinakes.operators import models, onnx
+from pinakes.operators.graph import Each, Opener, Precision, compile_graph
 from pinakes.operators.operator import BOX, PICTURE, POINT, Operator, OperatorConfig, Picture, Results
 from pinakes.operators.reading import Finder, Line, Reader, Word
 
@@ -62,24 +63,40 @@ class Text(Operator):
     Config = TextConfig
     config: TextConfig
 
+    @classmethod
+    def for_settings(cls, settings: Mapping[str, Any]) -> type[Operator]:
+        if not onnx.is_installed():
+            return cls
+        from pinakes.operators.pictures_on_cuda import CudaText
+
+        return CudaText
+
     def model_names(self) -> tuple[str, ...]:
         finders = dict.fromkeys([FINDERS["tiny"], FINDERS[self.config.detector]])
         return (*finders, READER, TURNER)
 
     def load(self) -> None:
         """Raises ModelError when a model is not on this machine."""
+        self.open_models(partial(compile_graph, precision=self.config.precision))
+
+    def open_models(self, open_graph: Opener) -> None:
+        """`load` on a runtime."""
         finders = {
-            name: Finder(next(models.path(model).glob("*.onnx")), self.config.precision)
+            name: Finder(next(models.path(model).glob("*.onnx")), open_graph)
             for name, model in FINDERS.items()
             if model in self.model_names()
         }
         self._first, self._second = finders["tiny"], finders[self.config.detector]
-        self._reader = Reader(READER, TURNER, self.config.precision)
+        self._reader = Reader(READER, TURNER, open_graph)
 
     def look(self, pictures: Sequence[Picture]) -> Results:
+        return self.results([picture.pixels for picture in pictures])
+
+    def results(self, pictures: Sequence[np.ndarray], each: Each = map) -> Results:
+        """What `look` gives, of the pixels of pictures."""
         rows: list[dict[str, Any]] = []
-        for index, picture in enumerate(pictures):
-            rows += self._rows(index, picture.pixels)
+        for index, (pixels, lines) in enumerate(zip(pictures, each(self.read, pictures), strict=True)):
+            rows += self._rows(index, pixels, lines)
         return {"texts": pa.Table.from_pylist(rows, schema=pa.schema([PICTURE, *SCHEMA]))}
 
     def read(self, pixels: np.ndarray) -> list[Line]:
@@ -90,10 +107,10 @@ class Text(Operator):
             boxes = self._second.find(pixels, self.config.side)
         return self._reader.read(pixels, boxes, self.config.min_confidence)
 
-    def _rows(self, index: int, pixels: np.ndarray) -> list[dict[str, Any]]:
+    def _rows(self, index: int, pixels: np.ndarray, lines: list[Line]) -> list[dict[str, Any]]:
         size = np.array([pixels.shape[1], pixels.shape[0]], np.float32)
         rows: list[dict[str, Any]] = []
-        for line in self.read(pixels):
+        for line in lines:
             parent = len(rows)
             parts: list[tuple[str, Line | Word]] = [("line", line)]
             if self.config.words:

@@ -42,8 +42,8 @@ class TransformerConfig(OperatorConfig):
     """Settings of every operator that runs a model of the transformers library.
 
     Where the model lies is no part of the fingerprint: its files' hashes are. `precision` is, when not given, bf16 on a
-    GPU (but for detectors) and f32 on a CPU; name it to have one fingerprint on both. In f32 pictures are resized by Pillow and answers are
-    the library's own to 1e-4 of a logit; in bf16 by torch, quicker.
+    GPU (but for detectors) and f32 on a CPU; name it to have one fingerprint on both. In f32 pictures are resized by
+    Pillow and answers are the library's own to 1e-4 of a logit; in bf16 by torch, quicker.
     """
 
     model: str = Field(min_length=1, description="id on the Hugging Face hub, folder, or fsspec URL of one")
@@ -52,7 +52,7 @@ class TransformerConfig(OperatorConfig):
 
 
 class TransformerOperator(DeviceOperator):
-    """A subclass names the `kinds` of model that it runs and writes `_open`, `_forward` and `rows`."""
+    """A subclass names the `architectures` that it runs and writes `_open`, `_forward` and `infer`."""
 
     Config: ClassVar[type[OperatorConfig]] = TransformerConfig
     config: TransformerConfig
@@ -61,7 +61,7 @@ class TransformerOperator(DeviceOperator):
     kind: ClassVar[str]
     #: Whether bf16 is the default on GPUs.
     half_on_gpus: ClassVar[bool] = True
-    #: The registry entry that names the model; set by `resolve`.
+    #: The model as it was found, and what its files say; set by `resolve`.
     hub_model: hub.HubModel
     _input_bytes: int = 0
     _parameters: int = 0

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from tests.benchmarks.measure import Look, Looked, Team, alone, watched
 from tests.benchmarks.photos import folders, link, machine, make_archive
 
 GOAL = 0.90
+PACKAGES = ("torch", "torchvision", "transformers", "ray")
 #: Different files behind the names.
 FILES = 400
 #: How long a forward pass, or decoding, is repeated, and how long a run is to take.
@@ -274,7 +276,7 @@ def main() -> None:
         different = min(arguments.photos or FILES, FILES) if on_gpu else arguments.photos or transformers_loop.PHOTOS
         about = {
             "machine": machine() + (f"; {torch.cuda.get_device_name(0)}" if on_gpu else ""),
-            "versions": {name: version(name) for name in ("torch", "transformers", "ray")},
+            "versions": {name: version(name) for name in PACKAGES if find_spec(name)},
             "photos": make_archive(sources, different, archive),
         }
         versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())

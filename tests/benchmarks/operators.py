@@ -65,7 +65,7 @@ def main() -> None:
     named = [word for word in arguments.words if word.partition("=")[0] in available()]
     sources = folders([Path(word) for word in arguments.words if word not in named])
     single_thread()
-    operators = dict(chosen(word) for word in named or sorted(available()))
+    operators = dict(chosen(word) for word in named or by_default())
     print(f"{machine()}; OpenVINO {version('openvino')}")
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "archive"

@@ -40,7 +40,7 @@ from pinakes.cluster.connection import connected
 from pinakes.jobs import run
 from pinakes.jobs.look import BATCH
 from pinakes.operators.decode import decode, single_thread
-from pinakes.operators.operator import Picture, available, create
+from pinakes.operators.operator import Picture, create
 from tests.benchmarks.measure import Contender, Measured, Work, compare
 from tests.benchmarks.peers_daft import daft_udfs
 from tests.benchmarks.peers_ray import ray_data
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--operators", help="names, with commas between; every operator when not given")
     parser.add_argument("--only", default="abcd", help="contenders, by their letters")
     arguments = parser.parse_intermixed_args()  # folders may stand behind options
-    names = arguments.operators.split(",") if arguments.operators else sorted({*available()} - {"media"})
+    names = arguments.operators.split(",") if arguments.operators else sorted({*by_default()} - {"media"})
     few = FEW * arguments.workers
     if arguments.photos < 3 * few:
         raise SystemExit(f"--photos {arguments.photos} are too few: at least {3 * few} with that many workers")

@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pinakes.catalog import Catalog
-from pinakes.operators.operator import available
+from pinakes.operators.operator import available, by_default
 from tests.jobs.small_run import loaded, small_jpeg, small_run, stop_sign
 
 
@@ -23,7 +23,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Path:
     archive.mkdir()
     (archive / "stop sign.jpg").write_bytes(stop_sign())
     (archive / "plain.jpg").write_bytes(small_jpeg())
-    operators = loaded(*sorted(available()))
+    operators = loaded(*by_default())
     small_run(archive, folder / "catalog", operators)
     (archive / "truncated secret.jpg").write_bytes(stop_sign()[:-2000])
     small_run(archive, folder / "catalog", operators)

@@ -5,24 +5,26 @@ from collections.abc import Mapping
 import pytest
 
 from pinakes.catalog import Catalog
-from pinakes.operators import models
 from pinakes.operators.decode import single_thread
 from pinakes.operators.operator import Operator, available, create
+from tests import tiny_models
 from tests.drawings import drawn_faces
 from tests.jobs.small_run import jpeg, small_jpeg, small_run, stop_sign
 
 
 @pytest.fixture(scope="module")
-def operators() -> Mapping[str, Operator]:
+def operators(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Operator]:
     """Every one; of faces all that can be asked for, of moderation a row for every picture."""
     settings = {
+        "embeddings": {"model": str(tiny_models.make("dinov2", tmp_path_factory.mktemp("model")))},
         "faces": {"age": True, "gender": True, "emotions": True},
         "moderation": {"min_confidence": 0},
     }
     single_thread()
     made = {name: create(name, settings.get(name)) for name in available()}
-    models.pull_all(model for operator in made.values() for model in operator.model_names())
     for operator in made.values():
+        operator.resolve("cpu")
+        operator.fetch("cpu")
         operator.load()
     return made
 
@@ -60,8 +62,16 @@ def test_every_table_can_be_asked_together(catalog: Catalog) -> None:
     nothing, sign, two = rows
     assert (nothing["faces"], nothing["lines"], nothing["objects"]) == (0, None, None)
     assert (sign["faces"], sign["lines"], sign["objects"], sign["colour"]) == (0, ["STOP"], ["stop sign"], "blue")
-    assert (two["faces"], two["vectors"]) == (2, 2)
+    assert (two["faces"], two["vectors"]) == (2, 3)
+    assert (nothing["vectors"], sign["vectors"]) == (1, 1)
     assert {row["scores"] for row in rows} == {1}
+
+
+def test_vectors_of_faces_and_of_pictures_share_a_table(catalog: Catalog) -> None:
+    found = catalog.sql("SELECT subject, count(*) AS rows, any_value(model) AS model FROM latest_embeddings GROUP BY 1")
+    by_subject = {row["subject"]: row for row in found.to_pylist()}
+    assert (by_subject["face"]["rows"], by_subject["image"]["rows"]) == (2, 3)
+    assert by_subject["face"]["model"] != by_subject["image"]["model"]
 
 
 def test_a_vector_is_of_a_face_and_of_the_model_that_made_it(catalog: Catalog) -> None:

@@ -130,9 +130,7 @@ def test_the_job_with_models_of_ones_own_is_understood() -> None:
 
 
 def test_settings_of_models_of_ones_own_are_those_of_the_code() -> None:
-    rows = re.findall(
-        r"^\| `(labels|objects|embeddings)` \| (model[^|]*) \| [^|]* \|([^|]*)\|$", README, re.MULTILINE
-    )
+    rows = re.findall(r"^\| `(labels|objects|embeddings)` \| (model[^|]*) \| [^|]* \|([^|]*)\|$", README, re.MULTILINE)
     assert len(rows) == 5
     for name, given, stated in rows:
         config = type(create(name, dict.fromkeys(given.split(", "), "x"))).Config
