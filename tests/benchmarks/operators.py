@@ -21,7 +21,7 @@ import numpy as np
 
 from pinakes.jobs.look import BATCH
 from pinakes.operators.decode import decode, single_thread
-from pinakes.operators.operator import Operator, Picture, available, create
+from pinakes.operators.operator import Operator, Picture, available, by_default, create
 from tests.benchmarks.photos import folders, machine, make_archive
 
 #: Photos that are looked at before the clock runs: graphs of open size are compiled, memory is taken.
