@@ -40,7 +40,7 @@ from pinakes.cluster.connection import connected
 from pinakes.jobs import run
 from pinakes.jobs.look import BATCH
 from pinakes.operators.decode import decode, single_thread
-from pinakes.operators.operator import Picture, create
+from pinakes.operators.operator import Picture, by_default, create
 from tests.benchmarks.measure import Contender, Measured, Work, compare
 from tests.benchmarks.peers_daft import daft_udfs
 from tests.benchmarks.peers_ray import ray_data
