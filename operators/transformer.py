@@ -19,6 +19,7 @@ from pinakes.operators import hub, models
 from pinakes.operators.device import Batches, DeviceOperator, best_batch
 from pinakes.operators.errors import ConfigError, ModelError
 from pinakes.operators.operator import Device, OperatorConfig, Picture
+from pinakes.operators.packed_linear import pack
 from pinakes.operators.preprocessing import SURE, Preprocessing, read_json, silent
 
 if TYPE_CHECKING:
@@ -138,12 +139,15 @@ class TransformerOperator(DeviceOperator):
         self._device = torch.device(device)
         with torch.inference_mode(), silent():
             self._network: Any = self._open()
-        if device == "cpu":
-            self._batches = Batches(CPU_BATCH)
-        else:
-            shape = self._prepared.sure_shape
-            kind = np.uint8 if self._prepared.sure_bytes == math.prod(shape) else np.float32
+        shape = self._prepared.sure_shape
+        kind = np.uint8 if self._prepared.sure_bytes == math.prod(shape) else np.float32
+        if device == "cuda":
             self._batches = Batches(best_batch(lambda size: self._run(np.zeros((size, *shape), kind))))
+            return
+        self._batches = Batches(CPU_BATCH)
+        if self.config.precision == "f32":
+            noise = np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8).astype(kind)
+            pack(self._network, lambda: self._run(noise)[0])
 
     def prepare(self, picture: Picture) -> np.ndarray:
         pixels = picture.pixels
