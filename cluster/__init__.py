@@ -1,1 +1,1 @@
-"""Where it runs: starting or joining Ray, and remembering what was in hand when a worker was lost."""
+"""Where it runs: starting or joining Ray, operators on GPUs, files to nodes, and what a dead worker had in hand."""

@@ -1,6 +1,7 @@
 """What can be wrong with the cluster.
 
-ClusterError    Ray cannot be started or joined
+ClusterError    Ray cannot be started or joined; GPUs that are asked for are not there, not free or too small; files
+                cannot be brought to a node
 """
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pinakes.cluster.connection import connected
 from pinakes.cluster.errors import ClusterError
+from pinakes.cluster.placement import FREE_S
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def _lack() -> str:
 def found() -> Gpus:
     """Those of the cluster that is connected. Raises ClusterError when torch cannot use one that Ray counts."""
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
@@ -63,7 +64,13 @@ def found() -> Gpus:
         for node in nodes
     ]
     try:
-        memory: list[int] = ray.get(asked)
+        memory: list[int] = ray.get(asked, timeout=FREE_S)
+    except GetTimeoutError:
+        for one in asked:
+            ray.cancel(one, force=True)
+        raise ClusterError(
+            f"the cluster's GPUs were not free for {FREE_S} s: wait for the end of the job that has them"
+        ) from None
     except RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ClusterError(f"a GPU that Ray counts cannot be used by its node's torch: {lines[-1][:300]}") from error

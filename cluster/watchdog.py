@@ -50,9 +50,12 @@ class Watchdog:
         convicted = {item for item, deaths in self._deaths.items() if deaths >= CONVICTING_DEATHS}
         return Advice(self._begun[work] > 0, convicted, self._done.intersection(looks) if self._done else set())
 
-    def note(self, work: tuple[int, ...], item: str) -> None:
-        """The item is about to be touched, alone."""
-        self._in_hand[work] = item
+    def note(self, work: tuple[int, ...], item: str | None) -> None:
+        """The item is about to be touched, alone; or with None, that is over."""
+        if item is None:
+            self._in_hand.pop(work, None)
+        else:
+            self._in_hand[work] = item
 
     def end(self, work: tuple[int, ...]) -> None:
         """The work is done."""

@@ -47,7 +47,9 @@ CatalogDir = Annotated[
     str | None,
     typer.Option("--catalog", "-c", envvar="PINAKES_CATALOG", help="folder or bucket prefix of the catalogue"),
 ]
-Operators = Annotated[str | None, typer.Option(help="names with commas between; every operator when not given")]
+Operators = Annotated[
+    str | None, typer.Option(help="names with commas between; every one that needs no settings when not given")
+]
 Workers = Annotated[int | None, typer.Option(help="processes that look; one per free core when not given", min=1)]
 Device = Annotated[
     str | None,
@@ -102,12 +104,13 @@ def plan(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a run would do. Touches nothing."""
+    """Say what a run would do. Changes nothing; a model of one's own that is not here is fetched."""
     from dataclasses import asdict
 
     from pinakes.jobs import running
+    from pinakes.jobs.progress import Progress
 
-    found = running.plan(source, catalog, _names(operators), device=device)
+    found = running.plan(source, catalog, _names(operators), device=device, progress=Progress(err))
     if as_json:
         print(json.dumps(asdict(found)))
         return

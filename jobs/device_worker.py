@@ -1,13 +1,16 @@
 """The actor of a pool of GPUs: rows of its operators out of inputs that the workers have prepared.
 
 An operator that raises costs the picture that caused it, for this operator alone. Out of memory, the operator takes
-smaller batches and goes on (operators/device.py). An error after which the GPU is of no more use to this process ends
-it: Ray starts it anew with the same piece, which is then looked at picture by picture, under the eyes of the watchdog.
+smaller batches and goes on (operators/device.py). An error after which the GPU is of no more use to this process, or a
+look that takes too long, ends it: Ray starts it anew with the same piece, which is then looked at picture by picture,
+under the eyes of the watchdog.
 """
 
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,16 +20,25 @@ from pinakes.cluster.errors import ClusterError
 from pinakes.cluster.files import Shared, receive
 from pinakes.cluster.placement import Pool
 from pinakes.cluster.watchdog import Advice
-from pinakes.jobs.look import INPUTS, Rows, Sight, Tables
+from pinakes.jobs.look import BATCH, INPUTS, Rows, Sight, Tables
 from pinakes.jobs.looker_process import Job
 from pinakes.jobs.piece import BROKEN, CONVICTED, Piece, broken
 from pinakes.jobs.supervisor import concatenated
 from pinakes.operators import models
-from pinakes.operators.device import DeviceOperator, is_lost
-from pinakes.operators.errors import ErrorCode, OperatorError
+from pinakes.operators.device import DeviceOperator, Origin, is_lost
+from pinakes.operators.errors import ErrorCode, ModelError, OperatorError
 
 #: Pieces that an actor has in hand: one on the device, one that is unpacked or packed up.
 THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be looked at."""
+
+    sight: Sight
+    origin: Origin
+    input: np.ndarray
 
 
 class DeviceWorker:
@@ -39,7 +51,7 @@ class DeviceWorker:
         self._shared = shared
         self._stage = job.pools.index(pool) + 1
         self._operators: list[DeviceOperator] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         for piece in Piece.of_rows(block):
@@ -65,7 +77,7 @@ class DeviceWorker:
         for operator in self._operators:
             inputs = tables.pop(INPUTS + operator.name, None)
             if inputs is not None:
-                self._infer(name, operator, *_unpacked(operator, inputs), advice, rows)
+                self._infer(name, operator, _unpacked(operator, inputs), advice if advice.one_by_one else None, rows)
         ray.get(self._watchdog.end.remote(name))
         return concatenated([tables, rows.tables()])
 
@@ -75,66 +87,73 @@ class DeviceWorker:
         for name in self._pool.operators:
             operator = self._job.operators[name]
             assert isinstance(operator, DeviceOperator)
-            operator.fetch(self._job.device)
-            operator.load(self._job.device, self._pool.num_gpus)
+            try:
+                operator.fetch(self._job.device)
+                operator.load(self._job.device, self._pool.num_gpus)
+            except OperatorError:
+                raise
+            except Exception as error:  # no room for its weights, or a driver's own words
+                raise ModelError(f"operator {name} cannot be opened on its GPU: {_line(error)}") from error
             made.append(operator)
         return made
 
     def _infer(
-        self,
-        name: tuple[int, ...],
-        operator: DeviceOperator,
-        due: Sequence[Sight],
-        inputs: Sequence[np.ndarray],
-        advice: Advice,
-        rows: Rows,
+        self, name: tuple[int, ...], operator: DeviceOperator, due: Sequence[Due], one_by_one: Advice | None, rows: Rows
     ) -> None:
         import ray
 
-        if not advice.one_by_one:
-            self._add(operator, due, inputs, rows)
+        if one_by_one is None:
+            self._add(operator, due, rows)
             return
-        for sight, one in zip(due, inputs, strict=True):
-            key = sight.item["item_key"]
-            if key in advice.convicted:
-                rows.fail(sight.item, [operator.name], ErrorCode.OUT_OF_MEMORY, CONVICTED, sight.content_id)
+        for one in due:
+            key = one.origin.item_key
+            if key in one_by_one.convicted:
+                rows.fail(one.sight.item, [operator.name], ErrorCode.OUT_OF_MEMORY, CONVICTED, one.sight.content_id)
                 continue
-            ray.get(self._watchdog.note.remote(name, key))
-            self._add(operator, [sight], [one], rows)
+            # In one hold, lest another thread's item be in hand at this one's death.
+            with self._lock:
+                ray.get(self._watchdog.note.remote(name, key))
+                self._add(operator, [one], rows)
+                ray.get(self._watchdog.note.remote(name, None))
 
-    def _add(self, operator: DeviceOperator, due: Sequence[Sight], inputs: Sequence[np.ndarray], rows: Rows) -> None:
+    def _add(self, operator: DeviceOperator, due: Sequence[Due], rows: Rows) -> None:
         try:
-            with self._lock:  # one at a time on the device
-                found = operator.infer(inputs, [sight.item["item_key"] for sight in due])
-            rows.add(operator, due, found)
+            with self._lock, _limited(self._job.time_limit_s * min(len(due), BATCH)):  # one at a time on the device
+                found = operator.infer([one.input for one in due], [one.origin for one in due])
+            rows.add(operator, [one.sight for one in due], found)
         except Exception as error:  # an operator may be anyone's code
             if is_lost(error):
                 os._exit(1)
             if len(due) == 1:
-                rows.fail_look(operator, due[0], error)
+                rows.fail_look(operator, due[0].sight, error)
                 return
-            for sight, one in zip(due, inputs, strict=True):
-                self._add(operator, [sight], [one], rows)
+            for one in due:
+                self._add(operator, [one], rows)
 
 
-def _unpacked(operator: DeviceOperator, table: pa.Table) -> tuple[list[Sight], list[np.ndarray]]:
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Ends the process, which nothing else can get back from a device, when it takes longer."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _unpacked(operator: DeviceOperator, table: pa.Table) -> list[Due]:
     """Of a table of INPUT_SCHEMA; the samples are views of its memory."""
-    plain = table.drop_columns(["samples"]).to_pylist()
-    sights = [
-        Sight(
-            {
-                "uri": row["uri"],
-                "item_key": row["item_key"],
-                "operators": [operator.name],
-                "attempts": [row["attempt"]],
-            },
-            row["content_id"],
-            row["frame_ms"],
-        )
-        for row in plain
-    ]
-    inputs = [
-        np.frombuffer(samples.as_buffer(), row["kind"]).reshape(row["shape"])
-        for samples, row in zip(table["samples"], plain, strict=True)
-    ]
-    return sights, inputs
+    found = []
+    for samples, row in zip(table["samples"], table.drop_columns(["samples"]).to_pylist(), strict=True):
+        item = {name: row[name] for name in ("uri", "item_key")}
+        item |= {"operators": [operator.name], "attempts": [row["attempt"]]}
+        sight = Sight(item, row["content_id"], row["frame_ms"])
+        origin = Origin(row["item_key"], row["frame_ms"], row["width"], row["height"])
+        found.append(Due(sight, origin, np.frombuffer(samples.as_buffer(), row["kind"]).reshape(row["shape"])))
+    return found
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pinakes.catalog.schema import LEDGER, TIMESTAMP
 from pinakes.jobs.fetch import fetch, too_large
 from pinakes.operators.decode import decode
-from pinakes.operators.device import DeviceOperator
+from pinakes.operators.device import DeviceOperator, Origin
 from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import Operator, Picture
 
@@ -50,6 +50,8 @@ INPUT_SCHEMA = pa.schema(
         *(WORK.field(name) for name in ("uri", "item_key")),
         pa.field("content_id", pa.string()),
         pa.field("frame_ms", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
         pa.field("attempt", pa.int32()),
         pa.field("kind", pa.string()),  # of the samples, as NumPy spells it
         pa.field("shape", pa.list_(pa.int32())),
@@ -175,7 +177,8 @@ class Looker:
             pictures, sights = [picture for _, _, picture in due], [sight for _, sight, _ in due]
             with self._holding([position for position, _, _ in due]):
                 if isinstance(operator, DeviceOperator) and operator.name in self._elsewhere:
-                    rows.defer(operator, sights, [operator.prepare(picture) for picture in pictures])
+                    inputs = [operator.prepare(picture) for picture in pictures]
+                    rows.defer(operator, sights, inputs, [Origin.of(picture) for picture in pictures])
                     return
                 found = operator.look(pictures)
             rows.add(operator, sights, found)
@@ -222,7 +225,9 @@ class Rows:
         for sight, count in zip(due, counts.tolist(), strict=True):
             self._ledger.append(self._row(sight.item, operator.name, sight.content_id, "ok", count))
 
-    def defer(self, operator: Operator, due: Sequence[Sight], inputs: Sequence[np.ndarray]) -> None:
+    def defer(
+        self, operator: Operator, due: Sequence[Sight], inputs: Sequence[np.ndarray], origins: Sequence[Origin]
+    ) -> None:
         """Inputs for an operator that looks on another device."""
         offsets = np.cumsum([0, *(one.nbytes for one in inputs)])
         samples = np.concatenate([np.ascontiguousarray(one).reshape(-1).view(np.uint8) for one in inputs])
@@ -231,6 +236,8 @@ class Rows:
             [sight.item["item_key"] for sight in due],
             [sight.content_id for sight in due],
             [sight.frame_ms for sight in due],
+            [origin.width for origin in origins],
+            [origin.height for origin in origins],
             [_attempt(sight.item, operator.name) for sight in due],
             [one.dtype.str for one in inputs],
             [list(one.shape) for one in inputs],

@@ -12,7 +12,9 @@ from pinakes.jobs.look import Tables
 BROKEN = "_broken"
 
 #: Of an item that is not touched again.
-CONVICTED = "whole workers were killed while they looked at it, alone, twice: most likely it takes too much memory"
+CONVICTED = (
+    "whole workers were killed while they looked at it, alone, twice: most likely it takes too much memory, or time"
+)
 
 _SCHEMA = pa.schema(
     [

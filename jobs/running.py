@@ -51,8 +51,8 @@ def run(
     """Look at what is new or changed in `source` and write what was seen to `catalog`.
 
     `source` is a folder, any fsspec URL, a glob, a manifest, or a job file (*.yaml); `operators` are names, or names
-    with settings; every operator when not given. `options` are the other fields of JobSpec. An interrupt
-    (KeyboardInterrupt) commits what is finished and returns with status `interrupted`.
+    with settings; every one that needs no settings when not given. `options` are the other fields of JobSpec. An
+    interrupt (KeyboardInterrupt) commits what is finished and returns with status `interrupted`.
 
     Raises JobError, CatalogError, OperatorError, ClusterError: the run cannot start or cannot go on; what was
     committed is safe, and the next run goes on from there.
@@ -92,11 +92,16 @@ def plan(
     source: str | Path | JobSpec,
     catalog: str | Path | None = None,
     operators: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    progress: Progress | None = None,
     **options: Any,
 ) -> PlanSummary:
-    """What `run` with the same words would do. Writes nothing anywhere. Raises as `run` does."""
+    """What `run` with the same words would do. Writes nothing to the catalogue. Raises as `run` does.
+
+    A model of one's own that is not here yet is fetched: what it is can be told by its files only.
+    """
     spec = spec_of(source, catalog, operators, **options)
-    made, _ = create_operators(spec)
+    made, _ = create_operators(spec, (progress or Progress.silent()).say)
     listing = Listing(spec.source)
     try:
         there: Catalog | None = Catalog(spec.catalog)

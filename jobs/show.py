@@ -62,8 +62,8 @@ def show(
 ) -> Shown:
     """Look at one picture, anywhere fsspec reaches, and draw what was seen.
 
-    `operators` are names, or operators as they are; every one when not given. Models that lack are fetched, and
-    `report` is told. An operator that raises is in `errors`, and costs the others nothing.
+    `operators` are names, or operators as they are; every one that needs no settings when not given. Models that lack
+    are fetched, and `report` is told. An operator that raises is in `errors`, and costs the others nothing.
 
     Raises MediaError: the picture cannot be fetched or decoded; ConfigError, ModelError, SourceError.
     """

@@ -12,7 +12,9 @@ from pinakes.jobs.errors import SpecError
 
 
 class JobSpec(BaseModel):
-    """A job as its YAML file spells it. Only `operators` can change an answer; the rest is where and how."""
+    """A job as its YAML file spells it. Only `operators` can change an answer, and `device` where they leave
+    their precision to it; the rest is where and how.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -20,7 +22,7 @@ class JobSpec(BaseModel):
     catalog: str = Field(min_length=1, description="folder or bucket prefix of the catalogue")
     name: str = Field(default="", description="shown by `pinakes status`; the source when not given")
     operators: dict[str, dict[str, Any]] | None = Field(
-        default=None, description="operators and their settings; every operator when not given"
+        default=None, description="operators and their settings; every one that needs none when not given"
     )
     workers: int | None = Field(default=None, ge=1, description="processes that look; one per free core when not given")
     device: Literal["auto", "cpu", "cuda"] = Field(

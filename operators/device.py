@@ -7,14 +7,13 @@ model over many of them. On a CPU both happen in one process, and `look` is the 
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from pinakes.operators.operator import Device, Operator, Picture, Results
-
-if TYPE_CHECKING:
-    pass
 
 Output = TypeVar("Output")
 
@@ -27,8 +26,26 @@ TIMED_RUNS = 3
 
 #: Where there is no class of errors for it: how torch's allocator on a CPU says that there is no room, ONNX Runtime's
 #: arena on any device, and CUDA through ONNX Runtime; and how torch and ONNX Runtime begin CUDA's own errors.
-NO_ROOM = ("DefaultCPUAllocator", "BFCArena", "CUDA failure 2:")
+NO_ROOM = (
+    *("DefaultCPUAllocator", "BFCArena", "CUDA failure 2:", "CUDA error: out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
 LOST = ("CUDA error", "CUDA failure")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The picture that an input was made of; its size is the canonical picture's, in pixels."""
+
+    item_key: str
+    frame_ms: int | None
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, picture: Picture) -> "Origin":
+        height, width = picture.pixels.shape[:2]
+        return cls(picture.item_key, picture.frame_ms, width, height)
 
 
 class DeviceOperator(Operator):
@@ -60,14 +77,14 @@ class DeviceOperator(Operator):
         """The model's input, any shape and type; of that picture and the settings alone. It may be read-only."""
 
     @abstractmethod
-    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
-        """Results for a batch of inputs, with the keys of their items; `picture` of a row is the input's position.
+    def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
+        """Results for a batch of inputs, and what each was made of; `picture` of a row is the input's position.
 
         Raises MemoryError when the device has no room for even one; see `is_lost` for what ends the process.
         """
 
     def look(self, pictures: Sequence[Picture]) -> Results:
-        return self.infer([self.prepare(one) for one in pictures], [one.item_key for one in pictures])
+        return self.infer([self.prepare(one) for one in pictures], [Origin.of(one) for one in pictures])
 
 
 def best_batch(run: Callable[[int], object], largest: int = LARGEST_BATCH) -> int:
@@ -88,7 +105,7 @@ def best_batch(run: Callable[[int], object], largest: int = LARGEST_BATCH) -> in
         if per_s <= best_per_s * WORTH:
             break
         best, best_per_s, size = size, per_s, size * 2
-    _release()
+    release()
     if not best:
         raise MemoryError("the device has no room for a batch of one")
     return best
@@ -125,7 +142,7 @@ class Batches:
                     outputs = []
                 if not outputs:
                     self.size = len(some) // 2
-                    _release()  # not in the handler, whose traceback holds what the model had made by then
+                    release()  # not in the handler, whose traceback holds what the model had made by then
                     continue
                 found.update(zip(some, outputs, strict=True))
                 positions = positions[len(some) :]
@@ -139,7 +156,20 @@ class Batches:
         yield from groups.values()
 
 
-def _release() -> None:
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 with all its bits on a GPU: left alone, convolutions are computed in TF32, of 10 bits."""
+    import torch
+
+    kept = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = kept
+
+
+def release() -> None:
     """Give back to the device what torch keeps of it for later."""
     import torch
 
@@ -161,7 +191,7 @@ def is_lost(error: BaseException) -> bool:
     """
     import torch
 
+    if is_out_of_memory(error):
+        return False
     lost: type[BaseException] | None = getattr(torch, "AcceleratorError", None)
-    if lost is not None and isinstance(error, lost):
-        return True
-    return any(word in str(error) for word in LOST) and not is_out_of_memory(error)
+    return (lost is not None and isinstance(error, lost)) or any(word in str(error) for word in LOST)

@@ -98,24 +98,43 @@ def described(name: str, folder: Path) -> HubModel:
     """The model in a folder. Raises ModelError when it is not whole, not safe, or cannot be read."""
     try:
         names = whole(name, folder)
-        if "auto_map" in _read_json(name, folder / CONFIG):
-            raise ModelError(
-                f"model {name}: its {CONFIG} asks for code of its own (auto_map), which is never run: take a model "
-                "that the transformers library itself knows"
-            )
+        _check_settings(name, read_json(name, folder / CONFIG))
         files = tuple(HubFile(file, (folder / file).stat().st_size, _sha256(folder / file)) for file in names)
     except OSError as error:
         raise ModelError(f"model {name}: {folder} cannot be read: {one_line(error)}") from error
     return HubModel(name, files, str(folder))
 
 
+def _check_settings(name: str, settings: dict[str, Any]) -> None:
+    """Raises ModelError when they, or settings inside them, would have something else fetched, read or run."""
+    if "auto_map" in settings:
+        raise ModelError(
+            f"model {name}: its {CONFIG} asks for code of its own (auto_map), which is never run: take a model that "
+            "the transformers library itself knows"
+        )
+    for setting, value in settings.items():
+        # Another file of weights; a part that is fetched by its name; computing kernels of somebody's.
+        other = setting in ("transformers_weights", "backbone") and value
+        kernels = setting.endswith("attn_implementation") and "/" in str(value)
+        if other or kernels:
+            raise ModelError(
+                f"model {name}: its {CONFIG} asks for {setting} {str(value)[:100]!r}, which is not among its own "
+                "files: such models are not run"
+            )
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                _check_settings(name, inner)
+
+
 def whole(name: str, folder: Path) -> list[str]:
     """The names of the files that count, in order. Raises ModelError when some are missing, or OSError."""
     there = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     check_names(name, there)
+    if "adapter_config.json" in there:
+        raise ModelError(f"model {name} is an adapter to another model: merge it into that first, and save the whole")
     names = [file for file in there if counts(file)]
     if INDEX in names:
-        shards = _read_json(name, folder / INDEX).get("weight_map")
+        shards = read_json(name, folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelError(f"model {name}: its {INDEX} names no files")
         for shard in shards.values():
@@ -146,7 +165,8 @@ def counts(name: str) -> bool:
     return bool(_FILE_NAME.fullmatch(name)) and any(fnmatchcase(name, pattern) for pattern in PATTERNS)
 
 
-def _read_json(name: str, file: Path) -> dict[str, Any]:
+def read_json(name: str, file: Path) -> dict[str, Any]:
+    """One of a model's files, an object. Raises ModelError."""
     try:
         if file.stat().st_size > MOST_JSON_BYTES:
             raise ValueError(f"larger than {MOST_JSON_BYTES / 1e6:.0f} MB")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pinakes.operators import models, onnx
-from pinakes.operators.device import Batches, best_batch
+from pinakes.operators.device import Batches, Origin, best_batch
 from pinakes.operators.moderation import CROP, MEAN, MODEL, Moderation, crop
 from pinakes.operators.operator import Device, Picture, Results
 
@@ -29,7 +29,7 @@ class CudaModeration(Moderation, onnx.OnnxOperator):
     def prepare(self, picture: Picture) -> np.ndarray:
         return crop(picture.pixels)
 
-    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
+    def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
         return self.results(inputs)
 
     def _scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:

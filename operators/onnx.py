@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pinakes.operators import models
-from pinakes.operators.device import DeviceOperator, is_out_of_memory
+from pinakes.operators.device import DeviceOperator, is_out_of_memory, release
 from pinakes.operators.errors import ModelError
 from pinakes.operators.operator import Device
 
@@ -93,12 +93,19 @@ class Graph:
 
     def infer(self, inputs: Mapping[str, np.ndarray], **_: bool) -> dict[int | str, np.ndarray]:
         """Outputs by position and by name. What OpenVINO is told of sharing means nothing here. Raises MemoryError."""
+        planes = {self._image_input: self._planes(list(inputs[self._image_input]))}
         try:
-            found = self._session.run(None, {self._image_input: self._planes(list(inputs[self._image_input]))})
+            found = self._session.run(None, planes)
         except Exception as error:
-            if is_out_of_memory(error):
-                raise MemoryError("the GPU has no room for this picture") from None
-            raise
+            if not is_out_of_memory(error):
+                raise
+            release()  # torch, in the same process, may keep what it does not need
+            try:
+                found = self._session.run(None, planes)
+            except Exception as again:
+                if is_out_of_memory(again):
+                    raise MemoryError("the GPU has no room for this picture") from None
+                raise
         return {**dict(enumerate(found)), **dict(zip(self._names, found, strict=True))}
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from pinakes.operators.decode import single_thread
+from pinakes.operators.device import Origin
 from pinakes.operators.face_detection import LONG_SIDE
 from pinakes.operators.faces import Faces
 from pinakes.operators.onnx import OnnxOperator
@@ -39,10 +40,7 @@ class PictureOperator(OnnxOperator):
 
 
 class CudaFaces(Faces, PictureOperator):
-    """As OnnxOperator says. On a GPU every picture is searched on a square, the one size that the file has.
-
-    `infer` is not told the time of a frame, so the ids of faces are those of still pictures.
-    """
+    """As OnnxOperator says. On a GPU every picture is searched on a square, the one size that the file has."""
 
     def load(self, device: Device = "cpu", share: float = 1) -> None:
         if device == "cpu":
@@ -52,8 +50,8 @@ class CudaFaces(Faces, PictureOperator):
         self._detector.detect(np.zeros((LONG_SIDE, LONG_SIDE, 3), np.uint8))  # opens its graph, once for all threads
         self.start()
 
-    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
-        seen = [(pixels, item_key, None) for pixels, item_key in zip(inputs, item_keys, strict=True)]
+    def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
+        seen = [(pixels, one.item_key, one.frame_ms) for pixels, one in zip(inputs, origins, strict=True)]
         return self.results(seen, self._threads.map)
 
 
@@ -67,5 +65,5 @@ class CudaText(Text, PictureOperator):
         self.open_models(self.graph)
         self.start()
 
-    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
+    def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
         return self.results(inputs, self._threads.map)

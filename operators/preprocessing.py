@@ -5,7 +5,6 @@ normalising, is done where the model runs, with a quarter of the bytes to carry 
 there is tried on a picture when it is opened; one that cannot is run whole.
 """
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pinakes.operators.errors import ModelError
+from pinakes.operators.hub_files import one_line
 
 if TYPE_CHECKING:
     import torch
 
 #: Samples of a whole and of a cut processor may differ by this much, after normalising: float32's own rounding.
 EQUAL = 1e-5
+
+#: Of an input, in pixels: no model looks at more, and a file that asks for more asks for all of the memory.
+LARGEST_SIDE = 4096
 
 #: The canonical picture's sides that are sure where the original has them (see decode.py), in the shape of most photos.
 SURE = (960, 720)
@@ -61,13 +64,18 @@ class Preprocessing:
                     folder, backend="pil", local_files_only=True, trust_remote_code=False
                 )
         except Exception as error:  # its files are anyone's
-            raise ModelError(f"model {label}: its image processor cannot be opened: {_line(error)}") from None
+            raise ModelError(f"model {label}: its image processor cannot be opened: {one_line(error)}") from None
         if getattr(processor, "backend", None) != "pil":
             raise ModelError(
                 f"model {label}: its image processor ({type(processor).__name__}) has no form without torchvision, "
                 "which is not used here"
             )
         self.processor: Any = processor
+        for sizes in ("size", "crop_size", "pad_size"):
+            if any(
+                isinstance(side, int) and side > LARGEST_SIDE for side in dict(getattr(processor, sizes) or {}).values()
+            ):
+                raise ModelError(f"model {label}: its image processor asks for sides of over {LARGEST_SIDE:,} pixels")
         if not exact:
             self.processor.__class__ = _resizing_by_torch(type(processor))
         self._label = label
@@ -113,7 +121,7 @@ class Preprocessing:
         try:
             whole = self._run(probe)
         except Exception as error:
-            raise ModelError(f"model {self._label}: its image processor fails: {_line(error)}") from None
+            raise ModelError(f"model {self._label}: its image processor fails: {one_line(error)}") from None
         if whole.ndim != 3:
             raise ModelError(
                 f"model {self._label}: its image processor makes {whole.ndim} dimensions of a picture instead of "
@@ -183,18 +191,3 @@ def _torch_resizing() -> type:
             return np.asarray(resized)
 
     return TorchResizing
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A model's JSON file, an object. Raises ModelError."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{file} cannot be read: {_line(error)}") from None
-    if not isinstance(found, dict):
-        raise ModelError(f"{file} is not a JSON object")
-    return found
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

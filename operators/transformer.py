@@ -6,7 +6,7 @@ asked for on the device asked for, and running it over batches. torch and transf
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,11 +16,13 @@ import numpy as np
 from pydantic import Field
 
 from pinakes.operators import hub, models
-from pinakes.operators.device import Batches, DeviceOperator, best_batch
+from pinakes.operators.device import Batches, DeviceOperator, best_batch, full_precision
 from pinakes.operators.errors import ConfigError, ModelError
+from pinakes.operators.hub_files import CONFIG, read_json
 from pinakes.operators.operator import Device, OperatorConfig, Picture
 from pinakes.operators.packed_linear import pack
-from pinakes.operators.preprocessing import SURE, Preprocessing, read_json, silent
+from pinakes.operators.preprocessing import SURE, Preprocessing, silent
+from pinakes.operators.words import of_model
 
 if TYPE_CHECKING:
     import torch
@@ -90,13 +92,14 @@ class TransformerOperator(DeviceOperator):
             self.config = self.config.model_copy(update={"precision": precision})
         self.hub_model = hub.find(self.config.model, self.config.revision, report)
         folder = self.hub_model.folder()
-        named = read_json(folder / "config.json").get("architectures") or ["none"]
-        if named[0] not in self.architectures():
-            raise ConfigError(f"operator {self.name}: model {self.model} is a {named[0]}, which is not {self.kind}")
+        named = read_json(self.hub_model.name, folder / CONFIG).get("architectures")
+        architecture = str(named[0]) if isinstance(named, list) and named else "model of no known class"
+        if architecture not in self.architectures():
+            raise ConfigError(f"operator {self.name}: model {self.model} is a {architecture}, which is not {self.kind}")
         preparing = self._preprocessing()
         self._input_bytes = preparing.sure_bytes
         self._wants_more = preparing.sure_shape[1:] if preparing.wants_more else None  # type: ignore[assignment]
-        self._parameters = _parameters(folder)
+        self._parameters = _parameters(folder / file.name for file in self.hub_model.files)
 
     def folders(self) -> Mapping[str, Mapping[str, Path]]:
         folder = self.hub_model.folder()
@@ -164,7 +167,7 @@ class TransformerOperator(DeviceOperator):
     def _run(self, inputs: np.ndarray) -> list[tuple[np.ndarray, ...]]:
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision():
             pixel_values = self._prepared.finish(torch.from_numpy(inputs).to(self._device))
             found = [one.float().cpu().numpy() for one in self._forward(pixel_values.to(self._network.dtype))]
         return list(zip(*found, strict=True))
@@ -208,14 +211,18 @@ class TransformerOperator(DeviceOperator):
 class LabelledOperator(TransformerOperator):
     """One whose model has labels of its own."""
 
+    def digests(self) -> list[str]:
+        # What the labels mean may change with Pinakes' own vocabularies.
+        return [*super().digests(), of_model(self.labels).digest]
+
     @cached_property
     def labels(self) -> list[str]:
         """The model's own labels, in the order of its outputs. Raises ModelError."""
-        config = read_json(self.hub_model.folder() / "config.json")
+        config = read_json(self.hub_model.name, self.hub_model.folder() / CONFIG)
         by_number = config.get("id2label") or {str(number): f"LABEL_{number}" for number in range(2)}
         try:
             return [str(by_number[str(number)]) for number in range(len(by_number))]
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             raise ModelError(f"model {self.model}: its config.json does not number its labels from 0 on") from None
 
 
@@ -242,12 +249,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _parameters(folder: Path) -> int:
-    """Numbers in the weights. Raises ModelError."""
+def _parameters(files: Iterable[Path]) -> int:
+    """Numbers in the weights among those files. Raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
     total = 0
-    for file in folder.glob("*.safetensors"):
+    for file in files:
+        if file.suffix != ".safetensors":
+            continue
         try:
             with safe_open(file, "np") as weights:
                 total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118

@@ -15,9 +15,10 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from pinakes.operators import models
+from pinakes.operators.device import Origin
+from pinakes.operators.hub_files import CONFIG, read_json
 from pinakes.operators.label_rows import SCHEMA, label_rows
 from pinakes.operators.operator import Device, Results
-from pinakes.operators.preprocessing import read_json
 from pinakes.operators.transformer import LabelledOperator, TransformerConfig, TransformerOperator, class_names
 from pinakes.operators.word_vectors import WordVectors, checked_templates, image_vectors, word_vectors
 from pinakes.operators.words import Words, of_model, read_words
@@ -67,7 +68,7 @@ class ClassifierLabels(LabelledOperator):
         from transformers import AutoModelForImageClassification
 
         self._classes = of_model(self.labels).table()
-        config = read_json(self.hub_model.folder() / "config.json")
+        config = read_json(self.hub_model.name, self.hub_model.folder() / CONFIG)
         self._each = config.get("problem_type") == "multi_label_classification" or len(self.labels) == 1
         return self.opened(AutoModelForImageClassification)[0]
 
@@ -75,7 +76,7 @@ class ClassifierLabels(LabelledOperator):
         logits = self._network(pixel_values=pixel_values).logits.float()
         return (logits.sigmoid() if self._each else logits.softmax(-1),)
 
-    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
+    def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
         scores = _stacked(self.outputs(inputs), len(self._classes))
         return {"labels": label_rows(scores, self._classes, self.config.min_confidence, self.config.max_labels)}
 
@@ -115,7 +116,7 @@ class ZeroShotLabels(TransformerOperator):
 
     def remarks(self) -> list[str]:
         given = self.config.temperature
-        siglip = "siglip" in str(read_json(self.hub_model.folder() / "config.json").get("model_type"))
+        siglip = "siglip" in str(read_json(self.hub_model.name, self.hub_model.folder() / CONFIG).get("model_type"))
         how = (
             "the sigmoid of (cosine / temperature + bias)"
             if siglip
@@ -147,7 +148,7 @@ class ZeroShotLabels(TransformerOperator):
         logits = vectors @ self._words * self._scale
         return logits.softmax(-1) if self._bias is None else (logits + self._bias).sigmoid()
 
-    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
+    def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
         scores = _stacked(self.outputs(inputs), len(self._classes))
         return {"labels": label_rows(scores, self._classes, self.config.min_confidence, self.config.max_labels)}
 

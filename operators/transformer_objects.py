@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from pinakes.operators import models
+from pinakes.operators.device import Origin
 from pinakes.operators.object_rows import SCHEMA, object_rows
 from pinakes.operators.operator import Device, Results
 from pinakes.operators.transformer import LabelledOperator, TransformerConfig, TransformerOperator, class_names
@@ -69,7 +70,7 @@ class DetectorObjects(LabelledOperator):
         found = self._network(pixel_values=pixel_values)
         return found.logits, found.pred_boxes
 
-    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
+    def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
         rows = [self._rows(*one) for one in self.outputs(inputs)]
         return {"objects": object_rows(rows, self._classes, self.config.min_confidence, self.config.max_objects)}
 
@@ -124,6 +125,8 @@ class ZeroShotObjects(TransformerOperator):
 
         self._classes = self.words.table().select(["name", "ancestors"])
         network, _ = self.opened(AutoModelForZeroShotObjectDetection)
+        # OWLv2 pads a picture to a square, below or at its right, and its boxes are ratios of that.
+        self._is_padded = type(network).__name__.startswith("Owlv2")
         self._queries = torch.from_numpy(self.vectors.load()[0]).to(self._device, network.dtype)[None]
         return network
 
@@ -133,13 +136,17 @@ class ZeroShotObjects(TransformerOperator):
         logits, _ = self._network.class_predictor(seen, self._queries.expand(len(seen), -1, -1))
         return logits.float().sigmoid(), self._network.box_predictor(seen, grid)
 
-    def infer(self, inputs: Sequence[np.ndarray], item_keys: Sequence[str]) -> Results:
-        rows = [self._rows(*one) for one in self.outputs(inputs)]
+    def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
+        seen = zip(self.outputs(inputs), origins, strict=True)
+        rows = [self._rows(scores, boxes, origin) for (scores, boxes), origin in seen]
         return {"objects": object_rows(rows, self._classes, self.config.min_confidence, self.config.max_objects)}
 
-    def _rows(self, scores: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def _rows(self, scores: np.ndarray, boxes: np.ndarray, origin: Origin) -> np.ndarray:
         """(n, 6) float32 of one picture: every word of every box that is likely enough."""
         box, word = np.nonzero(scores >= self.config.min_confidence)
         x, y, width, height = boxes[box].T
-        columns = [word, scores[box, word], x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-        return np.stack(columns, axis=1).astype(np.float32)
+        edges = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
+        if self._is_padded:
+            longest = max(origin.width, origin.height)
+            edges *= [longest / origin.width, longest / origin.height] * 2
+        return np.column_stack([word, scores[box, word], edges]).astype(np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from pinakes.operators import models
+from pinakes.operators.device import full_precision, release
 from pinakes.operators.errors import ModelError
 from pinakes.operators.hub import HubModel
 from pinakes.operators.operator import Device
@@ -83,12 +84,15 @@ def _work_out(model: HubModel, words: Words, templates: Sequence[str], device: D
     import torch
     from transformers import AutoModel, AutoTokenizer
 
+    if not torch.cuda.is_available():  # the driver of a cluster need not have what its nodes have
+        device = "cpu"
     folder = model.folder()
     settings: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    network: Any = None
     try:
-        with silent():
+        with silent(), full_precision():
             tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
-            network: Any = AutoModel.from_pretrained(folder, use_safetensors=True, **settings).eval().to(device)
+            network = AutoModel.from_pretrained(folder, use_safetensors=True, **settings).eval().to(device)
             network.float()
             if not all(hasattr(network, part) for part in ("get_text_features", "get_image_features", "logit_scale")):
                 raise ModelError(
@@ -112,6 +116,9 @@ def _work_out(model: HubModel, words: Words, templates: Sequence[str], device: D
         raise ModelError(
             f"model {model.label} cannot be used with words: {' '.join(str(error).split())[:300]}"
         ) from None
+    finally:
+        network = None
+        release()
     return found
 
 

@@ -132,16 +132,33 @@ def yolos(folder: Path) -> None:
 
 
 def owlvit(folder: Path) -> None:
+    side = {"height": 64, "width": 64}
+    _owl(folder, "OwlViT", library.OwlViTImageProcessorPil(size=side, crop_size=side))
+
+
+def owlv2(folder: Path) -> None:
+    _owl(folder, "Owlv2", library.Owlv2ImageProcessorPil(size={"height": 64, "width": 64}))
+
+
+def _owl(folder: Path, family: str, processor: Any) -> None:
     text = {**_TEXT, "max_position_embeddings": 40, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 0}
     vision = {**_VISION, "image_size": 64, "patch_size": 16}
-    config = library.OwlViTConfig(text_config=text, vision_config=vision, projection_dim=32)
-    processor = library.OwlViTImageProcessorPil(size={"height": 64, "width": 64}, crop_size={"height": 64, "width": 64})
-    model = library.OwlViTForObjectDetection(config)
+    config = getattr(library, f"{family}Config")(text_config=text, vision_config=vision, projection_dim=32)
+    model = getattr(library, f"{family}ForObjectDetection")(config)
     with torch.no_grad():  # else its boxes have no size, and its scores are 0 or 1
-        for layer, by in ((model.box_head.dense2, 0.01), (model.class_head.logit_scale, 0.1)):
-            layer.weight.mul_(by)
-        model.class_head.logit_shift.weight.mul_(0.1)
+        model.box_head.dense2.weight.mul_(0.01)
+        for layer in (model.class_head.logit_scale, model.class_head.logit_shift):
+            layer.weight.mul_(0.1)
     _save(folder, model, processor, byte_tokenizer(), widened=False)
+
+
+def segformer(folder: Path) -> None:
+    """Has no pooler, and makes maps of features instead of tokens."""
+    config = library.SegformerConfig(
+        hidden_sizes=[8, 16, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2]
+    )
+    processor = library.SegformerImageProcessorPil(size={"height": 64, "width": 64})
+    _save(folder, library.SegformerForImageClassification(config), processor)
 
 
 CLASSIFIERS: dict[str, Callable[[Path], None]] = {
@@ -153,7 +170,8 @@ CLASSIFIERS: dict[str, Callable[[Path], None]] = {
 }
 IMAGE_TEXT: dict[str, Callable[[Path], None]] = {"clip": clip, "siglip": siglip}
 DETECTORS: dict[str, Callable[[Path], None]] = {"rt_detr": rt_detr, "yolos": yolos}
-EVERY = {**CLASSIFIERS, **IMAGE_TEXT, **DETECTORS, "dinov2": dinov2, "owlvit": owlvit}
+TOLD_IN_WORDS: dict[str, Callable[[Path], None]] = {"owlvit": owlvit, "owlv2": owlv2}
+EVERY = {**CLASSIFIERS, **IMAGE_TEXT, **DETECTORS, **TOLD_IN_WORDS, "dinov2": dinov2, "segformer": segformer}
 
 
 def make(kind: str, folder: Path, **settings: Any) -> Path:

@@ -54,7 +54,7 @@ class Where(DeviceOperator):
     def prepare(self, picture):
         return np.array([os.getpid(), picture.pixels.mean()])
 
-    def infer(self, inputs, item_keys):
+    def infer(self, inputs, origins):
         if self.name == "crash" and any(f"{one[1]:.3f}" == os.environ["POOLS_POISON"] for one in inputs):
             os._exit(1)
         columns = [
@@ -92,10 +92,10 @@ class Slow(Where):
         self.note("prepared", 1)
         return np.zeros(2**17)
 
-    def infer(self, inputs, item_keys):
+    def infer(self, inputs, origins):
         time.sleep(0.01 * len(inputs))
         self.note("looked", len(inputs))
-        return super().infer(inputs, item_keys)
+        return super().infer(inputs, origins)
 '''
 
 #: Runs a job on two logical GPUs of 10 GB, as if there were two.

@@ -91,6 +91,9 @@ def test_errors_are_told_apart():
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**46)
     assert is_out_of_memory(raised.value)
+    for said in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"):
+        assert is_out_of_memory(RuntimeError(said))
+        assert not is_lost(RuntimeError(said))
     assert is_lost(RuntimeError("CUDA error: an illegal memory access was encountered"))
     for error in (RuntimeError("shapes cannot be multiplied"), torch.OutOfMemoryError("CUDA out of memory")):
         assert not is_lost(error)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from pinakes.operators import onnx
+from pinakes.operators.device import Origin
 from pinakes.operators.face_detection import LONG_SIDE
 from pinakes.operators.faces import Faces, FacesConfig
 from pinakes.operators.graph import compile_graph
@@ -75,7 +76,7 @@ def through_a_pool(operator, seen):
     preparing = create(operator.name)
     preparing.resolve("cuda")
     preparing.load_preparing()
-    return operator.infer([preparing.prepare(picture) for picture in seen], [picture.item_key for picture in seen])
+    return operator.infer([preparing.prepare(picture) for picture in seen], [Origin.of(picture) for picture in seen])
 
 
 def in_pixels(rows, seen):
@@ -165,7 +166,8 @@ def test_faces_of_drawings(faces, faces_on_a_square, portrait, scene, encoded, p
 
 def test_a_face_has_an_id_of_its_item(faces, portrait, encoded, picture):
     seen = picture(encoded(portrait((720, 480), [(180, 190, 1)])))
-    ids = [faces.infer([seen.pixels], [key])["faces"]["face_id"][0].as_py() for key in ("a" * 32, "b" * 32, "a" * 32)]
+    origins = [replace(Origin.of(seen), item_key=key * 32) for key in "aba"]
+    ids = [faces.infer([seen.pixels], [origin])["faces"]["face_id"][0].as_py() for origin in origins]
     assert ids[0] == ids[2] != ids[1]
     assert ids[0] == faces.look([replace(seen, item_key="a" * 32)])["faces"]["face_id"][0].as_py()
 

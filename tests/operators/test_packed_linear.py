@@ -40,9 +40,9 @@ def test_layers_are_replaced_where_that_changes_nothing(otherwise):
 def test_every_family_runs_on_them(kind, tmp_path):
     """That their answers are the library's own, test_transformer.py holds."""
     name = "labels" if kind in tiny_models.CLASSIFIERS else "objects" if kind in tiny_models.DETECTORS else "embeddings"
-    if kind == "owlvit":
+    if kind in tiny_models.TOLD_IN_WORDS:
         name = "objects"
-    words = {"vocabulary": "coco"} if kind == "owlvit" else {}
+    words = {"vocabulary": "coco"} if kind in tiny_models.TOLD_IN_WORDS else {}
     operator = create(name, {"model": str(tiny_models.make(kind, tmp_path / kind)), **words})
     operator.resolve("cpu")
     operator.fetch("cpu")

@@ -81,7 +81,7 @@ def test_what_travels_is_bytes_where_the_processor_can_be_cut(folder, scene, enc
     pixels = picture(encoded(scene)).pixels
     for kind in tiny_models.EVERY:
         found = Preprocessing(folder(kind), "a model", exact=True)(pixels)
-        assert found.dtype == (np.float32 if kind == "efficientnet" else np.uint8), kind
+        assert found.dtype == (np.float32 if kind in ("efficientnet", "owlv2") else np.uint8), kind
 
 
 def test_a_processor_that_cannot_be_used_is_refused_in_a_line(folder, tmp_path):
