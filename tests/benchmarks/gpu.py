@@ -36,8 +36,8 @@ from rich.table import Table
 from pinakes.cluster.connection import available_cores
 from pinakes.jobs.running import LARGE_PIECE
 from pinakes.operators.decode import decode, single_thread
-from pinakes.operators.device import LARGEST_BATCH, DeviceOperator, best_batch
-from pinakes.operators.operator import Picture, available, create
+from pinakes.operators.device import LARGEST_BATCH, DeviceOperator, Origin, best_batch
+from pinakes.operators.operator import MediaFacts, Picture, available, create
 from pinakes.operators.preprocessing import silent
 from tests.benchmarks import transformers_loop
 from tests.benchmarks.measure import Look, Looked, Team, alone, watched
@@ -108,11 +108,12 @@ def infer(folder: Path) -> float:
     """Inputs a second of the operator, which carries them to the GPU and its vectors back."""
     operator = _embeddings(folder)
     operator.load("cuda")
-    shape = operator.prepare(Picture(np.zeros((720, 960, 3), np.uint8), None)).shape
+    blank = Picture(np.zeros((720, 960, 3), np.uint8), MediaFacts("image", "jpeg", 960, 720, 1, 0))
+    shape = operator.prepare(blank).shape
     inputs = list(np.random.default_rng(0).integers(0, 256, (LARGE_PIECE, *shape), np.uint8))
-    keys = [f"{number:032x}" for number in range(LARGE_PIECE)]
-    operator.infer(inputs, keys)
-    return LARGE_PIECE * _repeated(lambda: operator.infer(inputs, keys))
+    origins = [Origin.of(blank)] * LARGE_PIECE
+    operator.infer(inputs, origins)
+    return LARGE_PIECE * _repeated(lambda: operator.infer(inputs, origins))
 
 
 def _embeddings(folder: Path) -> DeviceOperator:
