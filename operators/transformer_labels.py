@@ -7,21 +7,20 @@
   sigmoid of cosine / temperature + bias: each word by itself.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from pinakes.operators import models
 from pinakes.operators.device import Origin
 from pinakes.operators.hub_files import CONFIG, read_json
 from pinakes.operators.label_rows import SCHEMA, label_rows
-from pinakes.operators.operator import Device, Results
-from pinakes.operators.transformer import LabelledOperator, TransformerConfig, TransformerOperator, class_names
-from pinakes.operators.word_vectors import WordVectors, checked_templates, image_vectors, word_vectors
-from pinakes.operators.words import Words, of_model, read_words
+from pinakes.operators.operator import Results
+from pinakes.operators.transformer import LabelledOperator, TransformerConfig, class_names
+from pinakes.operators.word_vectors import image_vectors
+from pinakes.operators.words import of_model
+from pinakes.operators.zero_shot import VocabularyConfig, ZeroShotOperator
 
 if TYPE_CHECKING:
     import torch
@@ -34,19 +33,14 @@ class ClassifierConfig(TransformerConfig):
     max_labels: int = Field(default=10, ge=1, le=1000)
 
 
-class ZeroShotConfig(ClassifierConfig):
+class ZeroShotConfig(ClassifierConfig, VocabularyConfig):
     """Settings of `labels` with a `model` and a `vocabulary`.
 
-    Each word is put into every template, and its vector is the mean over them (section 3.1.4 of Radford and others,
-    2021). The default is that of the transformers library's pipeline. `temperature` divides the cosine; when not given
-    it is the model's own.
+    `temperature` divides the cosine; when not given it is the model's own.
     """
 
-    vocabulary: str = Field(min_length=1, description="file of words (see words.py), or imagenet, or coco")
     templates: tuple[str, ...] = Field(default=("This is a photo of {}.",), min_length=1, max_length=200)
     temperature: float | None = Field(default=None, gt=0, le=100)
-
-    _templates = field_validator("templates")(checked_templates)
 
 
 class ClassifierLabels(LabelledOperator):
@@ -81,7 +75,7 @@ class ClassifierLabels(LabelledOperator):
         return {"labels": label_rows(scores, self._classes, self.config.min_confidence, self.config.max_labels)}
 
 
-class ZeroShotLabels(TransformerOperator):
+class ZeroShotLabels(ZeroShotOperator):
     """Fills `labels` with the words of a vocabulary."""
 
     name = "labels"
@@ -89,30 +83,12 @@ class ZeroShotLabels(TransformerOperator):
     Config = ZeroShotConfig
     config: ZeroShotConfig
     kind = "an image-text model, which a vocabulary is for"
-    words: Words
-    vectors: WordVectors
 
     @classmethod
     def architectures(cls) -> frozenset[str]:
         from transformers.models.auto import modeling_auto
 
         return class_names(modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES)
-
-    def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
-        self.words = read_words(self.config.vocabulary)
-        super().resolve(device, report)
-
-    def digests(self) -> list[str]:
-        return [*super().digests(), self.words.digest]
-
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in super().settings().items() if name != "vocabulary"}
-
-    def fetch(self, device: Device, report: models.Report = lambda line: None) -> None:
-        self.vectors = word_vectors(self.hub_model, self.words, self.config.templates, device, report)
-
-    def folders(self) -> Mapping[str, Mapping[str, Path]]:
-        return {**super().folders(), **self.vectors.folders()}
 
     def remarks(self) -> list[str]:
         given = self.config.temperature

@@ -4,21 +4,19 @@ for (OWL-ViT, OWLv2).
 They look in f32 on GPUs too unless told otherwise: a box's edge in bf16 is a multiple of 1/256 of the picture's side.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from pinakes.operators import models
 from pinakes.operators.device import Origin
 from pinakes.operators.object_rows import SCHEMA, object_rows
-from pinakes.operators.operator import Device, Results
-from pinakes.operators.transformer import LabelledOperator, TransformerConfig, TransformerOperator, class_names
-from pinakes.operators.word_vectors import WordVectors, checked_templates, word_vectors
-from pinakes.operators.words import Words, of_model, read_words
+from pinakes.operators.operator import Results
+from pinakes.operators.transformer import LabelledOperator, TransformerConfig, class_names
+from pinakes.operators.words import of_model
+from pinakes.operators.zero_shot import VocabularyConfig, ZeroShotOperator
 
 if TYPE_CHECKING:
     import torch
@@ -31,17 +29,10 @@ class DetectorConfig(TransformerConfig):
     max_objects: int = Field(default=100, ge=1, le=1000)
 
 
-class ZeroShotDetectorConfig(DetectorConfig):
-    """Settings of `objects` with a `model` and a `vocabulary`; the defaults are those of the library's pipeline.
-
-    `templates` as for `labels`.
-    """
+class ZeroShotDetectorConfig(DetectorConfig, VocabularyConfig):
+    """Settings of `objects` with a `model` and a `vocabulary`; the defaults are those of the library's pipeline."""
 
     min_confidence: float = Field(default=0.1, ge=0, le=1)
-    vocabulary: str = Field(min_length=1, description="file of words (see words.py), or imagenet, or coco")
-    templates: tuple[str, ...] = Field(default=("{}",), min_length=1, max_length=200)
-
-    _templates = field_validator("templates")(checked_templates)
 
 
 class DetectorObjects(LabelledOperator):
@@ -86,7 +77,7 @@ class DetectorObjects(LabelledOperator):
         return rows
 
 
-class ZeroShotObjects(TransformerOperator):
+class ZeroShotObjects(ZeroShotOperator):
     """Fills `objects` with the words of a vocabulary; a box that two words fit is there twice."""
 
     name = "objects"
@@ -95,29 +86,11 @@ class ZeroShotObjects(TransformerOperator):
     config: ZeroShotDetectorConfig
     half_on_gpus = False
     kind = "a detector that a vocabulary is for (OWL-ViT or OWLv2)"
-    words: Words
-    vectors: WordVectors
 
     @classmethod
     def architectures(cls) -> frozenset[str]:
         # Of the others the words are part of every look, so that their vectors cannot be worked out once.
         return frozenset({"OwlViTForObjectDetection", "Owlv2ForObjectDetection"})
-
-    def resolve(self, device: Device, report: models.Report = lambda line: None) -> None:
-        self.words = read_words(self.config.vocabulary)
-        super().resolve(device, report)
-
-    def digests(self) -> list[str]:
-        return [*super().digests(), self.words.digest]
-
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in super().settings().items() if name != "vocabulary"}
-
-    def fetch(self, device: Device, report: models.Report = lambda line: None) -> None:
-        self.vectors = word_vectors(self.hub_model, self.words, self.config.templates, device, report)
-
-    def folders(self) -> Mapping[str, Mapping[str, Path]]:
-        return {**super().folders(), **self.vectors.folders()}
 
     def _open(self) -> Any:
         import torch

@@ -170,11 +170,3 @@ def _unit(vectors: "torch.Tensor") -> "torch.Tensor":
     import torch
 
     return torch.nn.functional.normalize(vectors, dim=-1)
-
-
-def checked_templates(templates: tuple[str, ...]) -> tuple[str, ...]:
-    """For pydantic: each has one place for the word, {}, and no other braces."""
-    for template in templates:
-        if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
-            raise ValueError(f"template {template!r} has not one {{}} in it, where the word goes")
-    return templates
