@@ -33,6 +33,8 @@ EQUAL = 1e-2
 #: Raise it when the code changes a vector.
 VERSION = 1
 FILE = "vectors.safetensors"
+#: One of them, or a model of sentencepiece, is what a tokenizer is made from.
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ def _work_out(model: HubModel, words: Words, templates: Sequence[str], device: D
 
     if not torch.cuda.is_available():  # the driver of a cluster need not have what its nodes have
         device = "cpu"
+    # Without its files the library makes a tokenizer that knows no word, and says nothing.
+    if not any(file.name in TOKENIZERS or file.name.endswith(".model") for file in model.files):
+        raise ModelError(
+            f"model {model.label} cannot be used with words: it has no tokenizer ({', '.join(TOKENIZERS)})"
+        )
     folder = model.folder()
     settings: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     network: Any = None
