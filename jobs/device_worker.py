@@ -27,6 +27,7 @@ from pinakes.jobs.supervisor import concatenated
 from pinakes.operators import models
 from pinakes.operators.device import DeviceOperator, Origin, is_lost
 from pinakes.operators.errors import ErrorCode, ModelError, OperatorError
+from pinakes.operators.hub_files import one_line
 
 #: Pieces that an actor has in hand: one on the device, one that is unpacked or packed up.
 THREADS = 2
@@ -93,7 +94,7 @@ class DeviceWorker:
             except OperatorError:
                 raise
             except Exception as error:  # no room for its weights, or a driver's own words
-                raise ModelError(f"operator {name} cannot be opened on its GPU: {_line(error)}") from error
+                raise ModelError(f"operator {name} cannot be opened on its GPU: {one_line(error)}") from error
             made.append(operator)
         return made
 
@@ -153,7 +154,3 @@ def _unpacked(operator: DeviceOperator, table: pa.Table) -> list[Due]:
         origin = Origin(row["item_key"], row["frame_ms"], row["width"], row["height"])
         found.append(Due(sight, origin, np.frombuffer(samples.as_buffer(), row["kind"]).reshape(row["shape"])))
     return found
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
