@@ -103,7 +103,7 @@ def _decode(data: bytes, max_pixels: int) -> tuple[np.ndarray, MediaFacts]:
         return _heic(data, max_pixels)
     with Image.open(BytesIO(data), formats=_OPENERS) as image:
         width, height = image.size
-        factor = _factor(width, height, max_pixels)
+        factor = reduction(width, height, max_pixels)
         kind = formats.READ[str(image.format)]
         if kind == "tiff" and _is_camera_raw(image):
             raise MediaError(ErrorCode.UNSUPPORTED_FORMAT, "is a camera raw file, which is not read")
@@ -120,7 +120,7 @@ def _decode(data: bytes, max_pixels: int) -> tuple[np.ndarray, MediaFacts]:
     if kind == "tiff":  # Pillow turns these, and only these, upright by itself
         turned = False
     else:
-        pixels = _upright(pixels, orientation)
+        pixels = upright(pixels, orientation)
         turned = orientation >= 5
     pixels = np.ascontiguousarray(pixels)
     pixels.flags.writeable = False
@@ -129,7 +129,7 @@ def _decode(data: bytes, max_pixels: int) -> tuple[np.ndarray, MediaFacts]:
     return pixels, MediaFacts("image", kind, width, height, orientation, len(data), captured_at)
 
 
-def _factor(width: int, height: int, max_pixels: int) -> int:
+def reduction(width: int, height: int, max_pixels: int) -> int:
     """How many times smaller the canonical picture is. Raises MediaError for a size that is refused."""
     if width < 1 or height < 1:
         raise MediaError(ErrorCode.CORRUPT, f"says it is {width} x {height} pixels")
@@ -159,7 +159,7 @@ def _heic(data: bytes, max_pixels: int) -> tuple[np.ndarray, MediaFacts]:
         if not len(file) or not file.info["primary"]:
             raise MediaError(ErrorCode.CORRUPT, "its primary picture cannot be read")
         width, height = file.size
-        factor = _factor(width, height, max_pixels)
+        factor = reduction(width, height, max_pixels)
         pixels = _heif_samples(file)
     except (OSError, RuntimeError, SyntaxError, ValueError) as failure:
         raise _heif_failed(data, _text(failure)) from None
@@ -286,7 +286,7 @@ def _reduce(pixels: np.ndarray, factor: int) -> np.ndarray:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes an EXIF orientation (tag 0x0112), 1..8."""
     if orientation in (5, 7):
         pixels = cv2.transpose(pixels)
@@ -370,6 +370,11 @@ def _unidentified(data: bytes, name: str) -> MediaError:
     kind = formats.sniff(data)
     if kind in formats.READ.values():
         return _failed(data, f"its {kind} header cannot be read")
+    if kind == "video":
+        said = (
+            "is a video, and is not looked at as one, since its name does not end so (.mp4, .mov, .mkv, ...): rename it"
+        )
+        return MediaError(ErrorCode.UNSUPPORTED_FORMAT, said)
     if kind is not None:
         what = formats.not_read(kind)
         return MediaError(ErrorCode.UNSUPPORTED_FORMAT, f"{what} are not read (read are: {_READABLE})")

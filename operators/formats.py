@@ -30,13 +30,17 @@ _NOT_READ = {
     "video": "videos",
 }
 
-_EXTENSION_LIST = """
+_PICTURES = """
     jpg jpeg jpe jfif mpo png apng gif webp tif tiff bmp dib jp2 j2k jpf jpx j2c jpc avif avifs
     heic heif hif jxl psd psb ico cur svg tga pcx ppm pgm pbm pnm hdr exr dds sgi
     raw cr2 cr3 nef nrw arw srf sr2 dng orf rw2 raf pef srw x3f erf kdc dcr mrw 3fr iiq
+"""
+#: An item whose name ends so is a video; what it really is shows when it is opened.
+_VIDEOS = """
     mp4 m4v mov qt mkv webm avi wmv asf flv f4v mpg mpeg mpe m2v ts mts m2ts 3gp 3g2 ogv vob mxf rm rmvb
 """
-_EXTENSIONS = frozenset(_EXTENSION_LIST.split())
+VIDEOS = frozenset(_VIDEOS.split())
+_EXTENSIONS = frozenset(_PICTURES.split()) | VIDEOS
 
 
 def claims_media(name: str) -> bool:
@@ -63,10 +67,6 @@ def sniff(data: bytes) -> str | None:
         (b"8BPS", "psd"),
         (b"\x00\x00\x01\x00", "ico"),
         (b"FUJIFILMCCD-RAW", "raw"),
-        (b"\x1a\x45\xdf\xa3", "video"),
-        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video"),
-        (b"FLV\x01", "video"),
-        (b"\x00\x00\x01\xba", "video"),
         (b"\x00\x00\x01\xb3", "video"),
     ):
         if head.startswith(magic):
@@ -79,10 +79,42 @@ def sniff(data: bytes) -> str | None:
         return {b"WEBP": "webp", b"AVI ": "video"}.get(head[8:12])
     if head[4:8] == b"ftyp":
         return _ftyp(head)
-    if head[4:8] in (b"moov", b"mdat"):
+    if container(data) is not None:
         return "video"
     if b"<svg" in data[:1024].lower():
         return "svg"
+    return None
+
+
+#: First bytes of containers of video.
+_CONTAINERS = (
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
+    (b"FLV\x01", "flv"),
+    (b"\x00\x00\x01\xba", "mpegps"),
+    (b"OggS", "ogg"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf"),
+)
+
+
+def container(data: bytes) -> str | None:
+    """The container of a video by the first bytes, a few thousand of them; None when it is none that is known."""
+    for magic, kind in _CONTAINERS:
+        if data.startswith(magic):
+            return kind
+    if data[:4] == b"\x1a\x45\xdf\xa3":
+        return "webm" if b"\x42\x82\x84webm" in data[:64] else "mkv"
+    if data[:4] == b"RIFF":
+        return "avi" if data[8:12] == b"AVI " else None
+    if data[4:8] == b"ftyp" and _ftyp(data[:64]) == "video":
+        return "mov" if data[8:12] == b"qt  " else "mp4"
+    # Films of before there was `ftyp`; words, unless a short length comes before them.
+    if data[4:8] in (b"moov", b"mdat") or (data[4:8] in (b"wide", b"free", b"skip") and data[:2] == b"\0\0"):
+        return "mov"
+    # Packets of 188 bytes; on Blu-ray discs, each after four bytes of its time.
+    for first, length in ((0, 188), (4, 192)):
+        marks = data[first : first + 8 * length : length]
+        if len(marks) >= 3 and set(marks) == {0x47}:
+            return "mpegts"
     return None
 
 
