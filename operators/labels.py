@@ -17,7 +17,8 @@ from pydantic import Field
 from pinakes.operators import models
 from pinakes.operators.graph import Precision, compile_graph, resize
 from pinakes.operators.label_rows import CLASS_SCHEMA, SCHEMA, label_rows
-from pinakes.operators.operator import Operator, OperatorConfig, Picture, Results
+from pinakes.operators.operator import Operator, OperatorConfig, Picture, Results, WholeVideo
+from pinakes.operators.spans import SPANS, spans
 from pinakes.operators.wordnet import ancestors, categories, vocabulary
 
 MODEL = "pp-lcnetv2-base"
@@ -42,10 +43,11 @@ class LabelsConfig(OperatorConfig):
 
 
 class Labels(Operator):
-    """Fills `labels`: up to `max_labels` names a picture, the most confident first."""
+    """Fills `labels`: up to `max_labels` names a picture, the most confident first; and of a video `spans`."""
 
     name = "labels"
     tables: ClassVar = {"labels": SCHEMA}
+    video_tables: ClassVar = {"spans": SPANS}
     Config = LabelsConfig
     config: LabelsConfig
 
@@ -73,6 +75,9 @@ class Labels(Operator):
         for row, picture in enumerate(pictures):
             scores[row] = self._graph.infer({"x": crop(picture.pixels)[None]}, share_inputs=True)[0][0]
         return {"labels": label_rows(scores, self._classes, self.config.min_confidence, self.config.max_labels)}
+
+    def finish(self, video: WholeVideo) -> Mapping[str, pa.Table]:
+        return {"spans": spans(self.name, video)}
 
 
 def crop(pixels: np.ndarray) -> np.ndarray:

@@ -42,10 +42,10 @@ class Media(Operator):
 
     name = "media"
     tables: ClassVar = {"media": SCHEMA}
+    sees = "container"
 
     def look(self, pictures: Sequence[Picture]) -> Results:
         facts = [picture.facts for picture in pictures]
-        nothing = [None] * len(pictures)
         columns = {
             "picture": range(len(pictures)),
             "media_type": [fact.media_type for fact in facts],
@@ -56,9 +56,9 @@ class Media(Operator):
             "size": [fact.size for fact in facts],
             "etag": [picture.etag for picture in pictures],
             "mtime": [picture.mtime for picture in pictures],
-            "duration_ms": nothing,
-            "fps": nothing,
-            "codec": nothing,
+            "duration_ms": [fact.duration_ms for fact in facts],
+            "fps": [fact.fps for fact in facts],
+            "codec": [fact.codec for fact in facts],
             "captured_at": [fact.captured_at for fact in facts],
         }
         return {"media": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}

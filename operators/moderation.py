@@ -23,7 +23,8 @@ from pydantic import Field
 
 from pinakes.operators import models, onnx
 from pinakes.operators.graph import Precision, compile_graph
-from pinakes.operators.operator import BOX, PICTURE, Operator, OperatorConfig, Picture, Results
+from pinakes.operators.operator import BOX, PICTURE, Operator, OperatorConfig, Picture, Results, WholeVideo
+from pinakes.operators.spans import SPANS, spans
 
 MODEL = "open-nsfw"
 SIDE = 256
@@ -83,10 +84,14 @@ class ModerationConfig(OperatorConfig):
 
 
 class Moderation(Operator):
-    """Fills `moderation`: one row for a picture whose score reaches `min_confidence`, none for others."""
+    """Fills `moderation`: one row for a picture whose score reaches `min_confidence`, none for others.
+
+    And of a video `spans`.
+    """
 
     name = "moderation"
     tables: ClassVar = {"moderation": SCHEMA}
+    video_tables: ClassVar = {"spans": SPANS}
     Config = ModerationConfig
     config: ModerationConfig
 
@@ -125,6 +130,9 @@ class Moderation(Operator):
             "box": pa.nulls(len(found), NO_BOX),
         }
         return {"moderation": pa.table(columns, schema=pa.schema([PICTURE, *SCHEMA]))}
+
+    def finish(self, video: WholeVideo) -> Mapping[str, pa.Table]:
+        return {"spans": spans(self.name, video)}
 
     def _scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         """(n,) float32."""

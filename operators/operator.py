@@ -6,7 +6,7 @@ An operator is one file in this folder, or in anyone's package, and one line und
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +26,10 @@ ENTRY_POINTS = "pinakes.operators"
 
 #: The rule by which bytes become the canonical picture; part of every fingerprint. See decode.py.
 DECODE_RULE = "dct-area-960/2"
+
+#: The rule by which a frame of a video becomes the canonical picture; part of every fingerprint for videos. See
+#: video.py.
+FRAME_RULE = "area-960/1"
 
 #: A box as ratios of the upright picture, the origin at its top left.
 BOX = pa.struct(
@@ -64,13 +68,16 @@ PICTURE = pa.field("picture", pa.int32(), nullable=False)
 class MediaFacts:
     """What the container says of an item, before any pixel is decoded. Sizes are of the upright picture, in pixels."""
 
-    media_type: str  # "image"
-    format: str  # by content: jpeg, png, webp, ...
+    media_type: str  # "image" or "video"
+    format: str  # by content: jpeg, png, mp4, ...
     width: int
     height: int
-    orientation: int  # EXIF, 1..8
+    orientation: int  # EXIF, 1..8; of a video, what its rotation would be as one
     size: int  # bytes
     captured_at: datetime | None = None  # by the camera's clock; taken for UTC unless the file says its offset
+    duration_ms: int | None = None  # of a video, where its container says it
+    fps: float | None = None  # mean frames a second of a video
+    codec: str | None = None  # of a video
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +93,43 @@ class Picture:
     item_key: str = ""  # 32 hex digits over the item's uri and version: what ids of things seen in it are made from
     etag: str | None = None
     mtime: datetime | None = None
-    frame_ms: int | None = None
+    frame_ms: int | None = None  # of a frame of a video
+    keyframe: bool | None = None
+    sampling: str | None = None  # by which the frame was chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """Every frame of a window of a video, small, and those around it that an operator needs as context.
+
+    All arrays have one entry a frame, in the order of presentation. `own` are the window's frames, from the first to
+    before the last of that range; the others are context.
+    """
+
+    frame_ms: np.ndarray  # (n,) int64: presentation time in milliseconds
+    thumbnails: np.ndarray  # (n, 27, 48, 3) uint8 RGB, not turned upright
+    dark: np.ndarray  # (n,) float32: share of the pixels that are black, 0 to 1
+    own: range
+
+
+@dataclass(frozen=True, slots=True)
+class WholeVideo:
+    """A video whose windows have all been looked at: what `Operator.finish` makes its rows of."""
+
+    item_key: str
+    facts: MediaFacts
+    frame_ms: np.ndarray  # (n,) int64: the sampled frames' times, ascending
+    sampling: str  # 1fps, 2fps, keyframes or every-frame
+    #: By table what was found in it, by this operator and those that it follows, ordered by window and time. The
+    #: columns are an operator's own, and `frame_ms`, `window_start_ms` and `operator`.
+    rows: Mapping[str, pa.Table]
 
 
 #: Per table, the rows found: the operator's own columns behind PICTURE.
 Results = Mapping[str, pa.Table]
+
+#: Which frames of a video are looked at. At N a second: of every multiple of 1/N the first frame at or after it.
+Sampling = Literal["1fps", "2fps", "keyframes", "every-frame"]
 
 #: What models run on, where an operator has the choice.
 Device = Literal["cpu", "cuda"]
@@ -115,6 +154,17 @@ class Operator(ABC):
     version: ClassVar[int] = 1
     #: The tables it fills and the columns it adds to the shared ones.
     tables: ClassVar[Mapping[str, pa.Schema]]
+    #: What it is for: an item of another kind is none of its business.
+    media_types: ClassVar[tuple[str, ...]] = ("image", "video")
+    #: What it is shown of a video: the sampled frames, as pictures; or `watch` is shown every frame, small; or what the
+    #: container says, as a picture without pixels; or nothing, and `finish` makes its rows of those of others.
+    sees: ClassVar[Literal["pictures", "every frame", "container", "rows"]] = "pictures"
+    #: Frames before and after a window that `watch` needs.
+    context_frames: ClassVar[int] = 0
+    #: The tables that `finish` fills, once a video, and the columns it adds to the shared ones.
+    video_tables: ClassVar[Mapping[str, pa.Schema]] = {}
+    #: Operators whose rows `finish` reads beside its own, as far as they are part of the job.
+    follows: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[OperatorConfig]] = OperatorConfig
 
     def __init__(self, config: OperatorConfig | None = None) -> None:
@@ -166,9 +216,17 @@ class Operator(ABC):
     def load(self) -> None:  # noqa: B027 - not every operator has something to load
         """Open the models. Called once in each process that looks."""
 
-    @abstractmethod
     def look(self, pictures: Sequence[Picture]) -> Results:
         """Results for a batch; those of one picture depend on that picture and the settings alone."""
+        raise NotImplementedError(f"the operator {self.name} does not look at pictures")
+
+    def watch(self, footage: Footage) -> Results:
+        """Results for a window of a video; `picture` of a row is the frame's position in the footage."""
+        raise NotImplementedError(f"the operator {self.name} does not watch footage")
+
+    def finish(self, video: WholeVideo) -> Mapping[str, pa.Table]:
+        """Of a video as a whole: rows for `video_tables`, of their columns alone. Of those rows alone, and pure."""
+        return {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -179,6 +237,19 @@ class Operator(ABC):
             "settings": self.settings(),
             "weights": self.digests(),
             "decode": DECODE_RULE,
+        }
+        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def video_fingerprint(self, sampling: str, others: Mapping[str, "Operator"]) -> str:
+        """The same for videos that are sampled so, in a job with those operators."""
+        if self.sees == "container":
+            return self.fingerprint
+        parts = {
+            "stills": self.fingerprint,
+            "frames": FRAME_RULE,
+            # What sees every frame answers alike, but a video with every frame in the sample is cut otherwise.
+            "sampling": sampling == "every-frame" if self.sees == "every frame" else sampling,
+            "follows": [others[name].video_fingerprint(sampling, others) for name in self.follows if name in others],
         }
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 

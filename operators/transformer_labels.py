@@ -7,16 +7,18 @@
   sigmoid of cosine / temperature + bias: each word by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from pinakes.operators.device import Origin
 from pinakes.operators.hub_files import CONFIG, read_json
 from pinakes.operators.label_rows import SCHEMA, label_rows
-from pinakes.operators.operator import Results
+from pinakes.operators.operator import Results, WholeVideo
+from pinakes.operators.spans import SPANS, spans
 from pinakes.operators.transformer import LabelledOperator, TransformerConfig, class_names
 from pinakes.operators.word_vectors import image_vectors
 from pinakes.operators.words import of_model
@@ -44,10 +46,11 @@ class ZeroShotConfig(ClassifierConfig, VocabularyConfig):
 
 
 class ClassifierLabels(LabelledOperator):
-    """Fills `labels` with the model's own labels."""
+    """Fills `labels` with the model's own labels, and of a video `spans`."""
 
     name = "labels"
     tables: ClassVar = {"labels": SCHEMA}
+    video_tables: ClassVar = {"spans": SPANS}
     Config = ClassifierConfig
     config: ClassifierConfig
     kind = "an image classifier"
@@ -74,12 +77,16 @@ class ClassifierLabels(LabelledOperator):
         scores = _stacked(self.outputs(inputs), len(self._classes))
         return {"labels": label_rows(scores, self._classes, self.config.min_confidence, self.config.max_labels)}
 
+    def finish(self, video: WholeVideo) -> Mapping[str, pa.Table]:
+        return {"spans": spans(self.name, video)}
+
 
 class ZeroShotLabels(ZeroShotOperator):
-    """Fills `labels` with the words of a vocabulary."""
+    """Fills `labels` with the words of a vocabulary, and of a video `spans`."""
 
     name = "labels"
     tables: ClassVar = {"labels": SCHEMA}
+    video_tables: ClassVar = {"spans": SPANS}
     Config = ZeroShotConfig
     config: ZeroShotConfig
     kind = "an image-text model, which a vocabulary is for"
@@ -127,6 +134,9 @@ class ZeroShotLabels(ZeroShotOperator):
     def infer(self, inputs: Sequence[np.ndarray], origins: Sequence[Origin]) -> Results:
         scores = _stacked(self.outputs(inputs), len(self._classes))
         return {"labels": label_rows(scores, self._classes, self.config.min_confidence, self.config.max_labels)}
+
+    def finish(self, video: WholeVideo) -> Mapping[str, pa.Table]:
+        return {"spans": spans(self.name, video)}
 
 
 def _stacked(outputs: Sequence[tuple[np.ndarray, ...]], classes: int) -> np.ndarray:
