@@ -107,6 +107,7 @@ class CommitLog:
         self._read_to = since
         #: The looks that others have committed since then, as far as this log has read.
         self.done_by_others = LOOK_SCHEMA.empty_table()
+        #: Looks at whole items that others had committed first.
         self.dropped = 0
 
     def commit(self, rows: Mapping[str, pa.Table]) -> int | None:
@@ -180,7 +181,7 @@ class CommitLog:
         if not done.num_rows:
             return dict(rows)
         kept = {table: without(part, done) for table, part in rows.items()}
-        self.dropped += rows[LEDGER].num_rows - kept[LEDGER].num_rows
+        self.dropped += _whole(rows[LEDGER]) - _whole(kept[LEDGER])
         return kept
 
 
@@ -247,9 +248,22 @@ def without(rows: pa.Table, done: pa.Table) -> pa.Table:
     """The rows whose look is not among `done`; their order stays."""
     if not rows.num_rows or not done.num_rows:
         return rows
-    looks = rows.select(LOOK).append_column("position", pa.array(np.arange(rows.num_rows)))
-    kept = looks.join(done.select(LOOK), keys=LOOK, join_type="left anti")
+    looks = _comparable(rows).append_column("position", pa.array(np.arange(rows.num_rows)))
+    kept = looks.join(_comparable(done), keys=LOOK, join_type="left anti")
     return rows.take(kept["position"].sort())
+
+
+def _whole(ledger: pa.Table) -> int:
+    """Looks at whole items."""
+    count: int = ledger["window_start_ms"].null_count
+    return count
+
+
+def _comparable(rows: pa.Table) -> pa.Table:
+    """The columns that name a look; in a join no null equals another."""
+    looks = rows.select(LOOK)
+    whole = pc.fill_null(looks["window_start_ms"], -1)
+    return looks.set_column(LOOK.index("window_start_ms"), "window_start_ms", whole)
 
 
 def _with(rows: pa.Table, name: str, value: pa.Scalar, schema: pa.Schema) -> pa.Table:

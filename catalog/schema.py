@@ -17,6 +17,9 @@ URI = column("uri", pa.string(), "where the item is", nullable=False)
 ITEM_KEY = column("item_key", pa.string(), "hash of uri and version, 32 hex digits", nullable=False)
 CONTENT_ID = column("content_id", pa.string(), "hash of the file's bytes, 32 hex digits; null when it was not read")
 FRAME_MS = column("frame_ms", pa.int64(), "presentation time of the frame in milliseconds; null for a still")
+WINDOW_START_MS = column(
+    "window_start_ms", pa.int64(), "start of the window of a long video; null for what is of the whole item"
+)
 MODEL = column("model", pa.string(), "name and version of the model that looked", nullable=False)
 FINGERPRINT = column("fingerprint", pa.string(), "hash of all that can change the answer", nullable=False)
 ATTEMPT = column("attempt", pa.int32(), "1 for the first look at this item with this fingerprint", nullable=False)
@@ -24,10 +27,11 @@ RUN_ID = column("run_id", pa.string(), "the run that looked", nullable=False)
 N = column("n", pa.int64(), "the commit that brought the row", nullable=False)
 
 #: In front of an operator's own columns, in every result table.
-SHARED = pa.schema([URI, ITEM_KEY, CONTENT_ID, FRAME_MS, MODEL, FINGERPRINT, ATTEMPT, RUN_ID, N])
+SHARED = pa.schema([URI, ITEM_KEY, CONTENT_ID, FRAME_MS, WINDOW_START_MS, MODEL, FINGERPRINT, ATTEMPT, RUN_ID, N])
 
-#: What names one look: at one item, with one fingerprint, for the n-th time. Two rows of the ledger never share it.
-LOOK_SCHEMA = pa.schema([ITEM_KEY, FINGERPRINT, ATTEMPT])
+#: What names one look: at one item or window, with one fingerprint, for the n-th time. Two rows of the ledger never
+#: share it.
+LOOK_SCHEMA = pa.schema([ITEM_KEY, FINGERPRINT, ATTEMPT, WINDOW_START_MS])
 LOOK = LOOK_SCHEMA.names
 
 LEDGER = pa.schema(
@@ -38,7 +42,7 @@ LEDGER = pa.schema(
         column("operator", pa.string(), "name of the operator", nullable=False),
         MODEL,
         FINGERPRINT,
-        column("window_start_ms", pa.int64(), "start of the window of a video; null for the whole item"),
+        WINDOW_START_MS,
         ATTEMPT,
         column("status", pa.string(), "ok, failed or skipped", nullable=False),
         column("results", pa.int64(), "rows found; 0 is a result as well", nullable=False),

@@ -1,7 +1,8 @@
 """SQL over a catalogue: DuckDB on the tables' Arrow datasets, read-only, closed to everything outside.
 
 Every table stands under its own name, with all its rows: superseded ones and those of a half-applied commit too.
-`latest_ledger` has the newest look of each operator at each item, and `latest_TABLE` the rows that it found.
+`latest_ledger` has the newest look of each operator at each item, and `latest_TABLE` the rows that it found. A video
+counts from the moment when all its windows have been looked at.
 """
 
 import re
@@ -24,25 +25,37 @@ if TYPE_CHECKING:
 #: What DuckDB says when Arrow cannot read a table for it.
 _UNREADABLE = re.compile(r"stream registered as '(applied_|pending_)?(?P<table>.*?)' failed: (?P<why>.*)", re.DOTALL)
 
-#: Per place, operator and window the look that counts: of the newest version of the file, with the fingerprint that a
-#: run asked for last (to go back to earlier settings costs nothing), the newest attempt.
+#: Per place and operator the look that counts: of the newest version of the file, with the fingerprint that a run asked
+#: for last (to go back to earlier settings costs nothing), the newest attempt; and with it those at a video's windows.
 LATEST_LEDGER = """
     CREATE VIEW latest_ledger AS
     WITH asked AS (
-        SELECT value->>'$.fingerprint' AS fingerprint, max(recorded_at) AS asked_at
-        FROM runs, json_each(runs.operators) GROUP BY ALL
+        SELECT fingerprint, max(recorded_at) AS asked_at FROM (
+            SELECT unnest([value->>'$.fingerprint', value->>'$.video_fingerprint']) AS fingerprint, recorded_at
+            FROM runs, json_each(runs.operators)
+        ) GROUP BY ALL
+    ), whole AS (
+        FROM ledger WHERE window_start_ms IS NULL
     ), versions AS (
-        SELECT uri, arg_max(item_key, n) AS item_key FROM ledger GROUP BY uri
+        SELECT uri, arg_max(item_key, n) AS item_key FROM whole GROUP BY uri
+    ), counting AS (
+        SELECT whole.* FROM whole SEMI JOIN versions USING (uri, item_key) LEFT JOIN asked USING (fingerprint)
+        QUALIFY row_number() OVER (
+            PARTITION BY uri, operator ORDER BY asked_at DESC NULLS LAST, n DESC, attempt DESC
+        ) = 1
+    ), windows AS (
+        SELECT ledger.* FROM ledger SEMI JOIN counting USING (item_key, operator, fingerprint)
+        WHERE window_start_ms IS NOT NULL
+        QUALIFY row_number() OVER (PARTITION BY item_key, operator, window_start_ms ORDER BY attempt DESC) = 1
     )
-    SELECT ledger.* FROM ledger SEMI JOIN versions USING (uri, item_key) LEFT JOIN asked USING (fingerprint)
-    QUALIFY row_number() OVER (
-        PARTITION BY uri, operator, window_start_ms ORDER BY asked_at DESC NULLS LAST, n DESC, attempt DESC
-    ) = 1
+    FROM counting UNION ALL FROM windows
 """
 
 LATEST = """
     CREATE VIEW "latest_{table}" AS
-    SELECT * FROM "{table}" SEMI JOIN (FROM latest_ledger WHERE status = 'ok') USING (item_key, fingerprint, attempt)
+    SELECT found.* FROM "{table}" AS found SEMI JOIN (FROM latest_ledger WHERE status = 'ok') AS looks
+    ON found.item_key = looks.item_key AND found.fingerprint = looks.fingerprint AND found.attempt = looks.attempt
+       AND found.window_start_ms IS NOT DISTINCT FROM looks.window_start_ms
 """
 
 

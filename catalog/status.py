@@ -20,7 +20,7 @@ _RUNS = """
 _FAILURES = """
     SELECT operator, status, error_code, count(*) AS items, any_value(uri) AS example,
            any_value(error_message) AS message
-    FROM latest_ledger WHERE status <> 'ok' GROUP BY ALL ORDER BY items DESC, operator
+    FROM latest_ledger WHERE status <> 'ok' AND window_start_ms IS NULL GROUP BY ALL ORDER BY items DESC, operator
 """
 
 

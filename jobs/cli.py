@@ -165,33 +165,47 @@ def sql(
 
 @app.command()
 def show(
-    uri: Annotated[str | None, typer.Argument(help="a picture: a path or any fsspec URL; or else give --grid")] = None,
+    uri: Annotated[
+        str | None, typer.Argument(help="a picture or a video: a path or any fsspec URL; or else give --grid")
+    ] = None,
     operators: Operators = None,
     job: Annotated[Path | None, typer.Option(help="a JOB.yaml, whose operators look, with their settings")] = None,
     output: Annotated[Path | None, typer.Option(help="the .png, .jpg or .webp to write")] = None,
     as_json: AsJson = False,
+    at: Annotated[
+        str | None, typer.Option(help="of a video the one frame on show at that time: 62.5 or 1:02.5", metavar="TIME")
+    ] = None,
     count: Annotated[
-        int | None, typer.Option("--grid", help="a sheet of up to that many pictures of the catalogue", min=1, max=400)
+        int | None,
+        typer.Option(
+            "--grid",
+            help="a sheet of up to that many pictures of the catalogue; of a video, of so many frames, 20 of them when "
+            "not given",
+            min=1,
+            max=400,
+        ),
     ] = None,
     where: Annotated[str | None, typer.Option(help="for --grid: an SQL condition on the rows of --from")] = None,
     table: Annotated[str | None, typer.Option("--from", help="for --grid: a table; media when not given")] = None,
     catalog: CatalogDir = None,
 ) -> None:
-    """Draw on a picture what is in it; or a contact sheet of a catalogue."""
+    """Draw on a picture what is in it, or on frames of a video; or a contact sheet of a catalogue."""
+    from pinakes.jobs import showing
     from pinakes.jobs.errors import SpecError
 
-    if (uri is None) == (count is None):
-        raise SpecError("name one picture, or with --grid how many pictures of a catalogue")
+    if uri is None and count is None:
+        raise SpecError("name one picture or video, or with --grid how many pictures of a catalogue")
     if uri is not None:
         if where is not None or table is not None:
             raise SpecError("--where and --from choose pictures of a catalogue: they go with --grid")
-        _show_picture(uri, _names(operators), job, output, as_json)
+        if not showing.item(uri, at, count, _names(operators), job, output, as_json):
+            raise typer.Exit(Exit.SOME_FAILED)
     elif count is not None:
-        if operators is not None or job is not None:
+        if operators is not None or job is not None or at is not None:
             raise SpecError(
-                "a sheet shows what the catalogue's tables say: with --grid go neither --operators nor --job"
+                "a sheet shows what the catalogue's tables say: with --grid alone go no --operators, --job or --at"
             )
-        _show_sheet(count, where, table or "media", catalog, output, as_json)
+        showing.sheet(_catalog(catalog), count, where, table or "media", output, as_json)
 
 
 @models_app.callback()
@@ -305,50 +319,6 @@ def _catalog(url: str | None) -> Any:
     if url is None:
         raise SpecError("name the catalogue: --catalog DIR, or the variable PINAKES_CATALOG")
     return Catalog(url)
-
-
-def _show_picture(uri: str, names: list[str] | None, job: Path | None, output: Path | None, as_json: bool) -> None:
-    from pinakes.jobs.lettering import lacking
-    from pinakes.jobs.printing import print_shown
-    from pinakes.jobs.show import default_name, operators_of, output_path, refuse_to_overwrite, save, show
-
-    path = output_path(output, default_name(uri))
-    refuse_to_overwrite(path, uri)
-    shown = show(uri, names if job is None else operators_of(job, names), report=_say)
-    save(shown.image, path)
-    if as_json:
-        print(json.dumps({**shown.as_dict(), "output": str(path)}, default=str))
-    else:
-        print_shown(shown.findings, path)
-        if letters := lacking([one.caption for one in shown.findings]):
-            _say(f"no font on this machine has {letters[:20]}: they are boxes on the picture (see jobs/lettering.py)")
-    for name, why in shown.errors.items():
-        err.print(f"pinakes: the operator {name} could not look: {why}", style="red", highlight=False, markup=False)
-    if shown.errors:
-        raise typer.Exit(Exit.SOME_FAILED)
-
-
-def _show_sheet(
-    count: int, where: str | None, table: str, catalog: str | None, output: Path | None, as_json: bool
-) -> None:
-    from pinakes.jobs.sheet import contact_sheet
-    from pinakes.jobs.show import output_path, refuse_to_overwrite, save
-
-    path = output_path(output, "sheet.png")
-    sheet = contact_sheet(_catalog(catalog), count, where, table)
-    if sheet is not None:
-        for picture in sheet.cells:
-            refuse_to_overwrite(path, picture.uri)
-        save(sheet.image, path)
-    if as_json:
-        found = sheet.as_dict() if sheet else {"pictures": [], "matched": 0}
-        print(json.dumps({**found, "output": str(path) if sheet else None}))
-    elif sheet is None:
-        out.print("no picture meets the condition: nothing was written", highlight=False)
-    else:
-        said = f"{len(sheet.cells):,} of {sheet.matched:,} pictures, by uri, in {path}"
-        grey = sum(one.picture is None for one in sheet.cells)
-        out.print(said + (f"; {grey:,} of them cannot be shown" if grey else ""), highlight=False, markup=False)
 
 
 def _say(message: str) -> None:

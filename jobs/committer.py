@@ -2,13 +2,16 @@
 
 import time
 
+import pyarrow as pa
+
 from pinakes.catalog.commits import CommitLog
 from pinakes.jobs.interrupts import uninterrupted
-from pinakes.jobs.look import Tables
 from pinakes.jobs.pipeline import look_name
+from pinakes.jobs.rows import Tables, concatenated
 from pinakes.jobs.summary import RunSummary
-from pinakes.jobs.supervisor import concatenated
 
+#: A window of a video is the work of a minute or more: it waits no longer than this.
+WINDOW_WAITS_S = 5
 #: Rows wait in the driver up to this size for the next commit.
 COMMIT_BYTES = 64 * 2**20
 
@@ -25,14 +28,20 @@ class Committer:
         self._told = 0
         self._last = time.monotonic()
 
-    def add(self, rows: Tables) -> None:
-        """Take the rows of finished items; commit when it is time. Raises CatalogError."""
+    def add(self, rows: Tables) -> list[tuple[int | None, pa.Table]]:
+        """Take the rows of items, or of windows; commit when it is time.
+
+        Returns what `commit` does; nothing when it was not time. Raises CatalogError.
+        """
         with uninterrupted():
             self._waiting.append(rows)
             self._bytes += sum(table.nbytes for table in rows.values())
             self._summary.count(rows)
-            if time.monotonic() - self._last >= self._every_s or self._bytes >= COMMIT_BYTES:
-                self.commit()
+            windows = rows["ledger"]["window_start_ms"].null_count < rows["ledger"].num_rows
+            every_s = min(self._every_s, WINDOW_WAITS_S) if windows else self._every_s
+            if time.monotonic() - self._last >= every_s or self._bytes >= COMMIT_BYTES:
+                return self.commit()
+            return []
 
     @property
     def dropped(self) -> int:
@@ -45,9 +54,14 @@ class Committer:
         self._told += found.num_rows
         return [look_name(*look) for look in zip(*(column.to_pylist() for column in found.columns), strict=True)]
 
-    def commit(self) -> None:
-        """Commit what waits."""
+    def commit(self) -> list[tuple[int | None, pa.Table]]:
+        """Commit what waits. Returns the commit's number, None when others had committed all of it, and its ledger."""
         with uninterrupted():
-            if self._waiting and self._log.commit(concatenated(self._waiting)) is not None:
-                self._summary.commits += 1
+            committed = []
+            if self._waiting:
+                rows = concatenated(self._waiting)
+                n = self._log.commit(rows)
+                self._summary.commits += n is not None
+                committed = [(n, rows["ledger"])]
             self._waiting, self._bytes, self._last = [], 0, time.monotonic()
+            return committed

@@ -20,10 +20,10 @@ from pinakes.cluster.errors import ClusterError
 from pinakes.cluster.files import Shared, receive
 from pinakes.cluster.placement import Pool
 from pinakes.cluster.watchdog import Advice
-from pinakes.jobs.look import BATCH, INPUTS, Rows, Sight, Tables
 from pinakes.jobs.looker_process import Job
 from pinakes.jobs.piece import BROKEN, CONVICTED, Piece, broken
-from pinakes.jobs.supervisor import concatenated
+from pinakes.jobs.rows import INPUTS, Rows, Sight, Tables, concatenated, work_key
+from pinakes.jobs.watch import BATCH
 from pinakes.operators import models
 from pinakes.operators.device import DeviceOperator, Origin, is_lost
 from pinakes.operators.errors import ErrorCode, ModelError, OperatorError
@@ -77,7 +77,7 @@ class DeviceWorker:
         rows = Rows(self._job.operators)
         for operator in self._operators:
             inputs = tables.pop(INPUTS + operator.name, None)
-            if inputs is not None:
+            if inputs is not None and inputs.num_rows:
                 self._infer(name, operator, _unpacked(operator, inputs), advice if advice.one_by_one else None, rows)
         ray.get(self._watchdog.end.remote(name))
         return concatenated([tables, rows.tables()])
@@ -107,7 +107,7 @@ class DeviceWorker:
             self._add(operator, due, rows)
             return
         for one in due:
-            key = one.origin.item_key
+            key = work_key(one.sight.item)
             if key in one_by_one.convicted:
                 rows.fail(one.sight.item, [operator.name], ErrorCode.OUT_OF_MEMORY, CONVICTED, one.sight.content_id)
                 continue
@@ -148,8 +148,8 @@ def _unpacked(operator: DeviceOperator, table: pa.Table) -> list[Due]:
     """Of a table of INPUT_SCHEMA; the samples are views of its memory."""
     found = []
     for samples, row in zip(table["samples"], table.drop_columns(["samples"]).to_pylist(), strict=True):
-        item = {name: row[name] for name in ("uri", "item_key")}
-        item |= {"operators": [operator.name], "attempts": [row["attempt"]]}
+        item = {name: row[name] for name in ("uri", "item_key", "window_start_ms")}
+        item |= {"operators": [operator.name], "fingerprints": [row["fingerprint"]], "attempts": [row["attempt"]]}
         sight = Sight(item, row["content_id"], row["frame_ms"])
         origin = Origin(row["item_key"], row["frame_ms"], row["width"], row["height"])
         found.append(Due(sight, origin, np.frombuffer(samples.as_buffer(), row["kind"]).reshape(row["shape"])))

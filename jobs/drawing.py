@@ -38,7 +38,8 @@ def draw_findings(
     taken = Image.new("L", picture.size)
     covered = ImageDraw.Draw(taken)
     for one in placed:
-        if one.slanted:
+        # What fills the picture is no writing that a title would hide, and no title could stand outside it.
+        if one.slanted and _area(_bounds(picture, one)) < picture.width * picture.height / 2:
             covered.polygon([_pixel(picture, corner, 0) for corner in one.corners], fill=255)
     numbered: dict[int, Finding] = {}
     for one in placed:

@@ -1,9 +1,13 @@
 """The bytes of an item, from anywhere fsspec reaches."""
 
 import errno
+import io
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import lru_cache
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -13,6 +17,11 @@ from pinakes.operators.errors import ErrorCode, MediaError
 
 #: Tries at a file that does not answer, within one look; the next run tries again.
 TRIES = 4
+
+#: What is asked for at once of a file that is read in parts; up to 32 such blocks are kept.
+BLOCK_BYTES = 2**20
+
+Answer = TypeVar("Answer")
 
 #: The path leads nowhere: through a file, in a circle, too far.
 _NO_FILE = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -28,6 +37,55 @@ _REFUSALS = {
 
 def fetch(uri: str, max_bytes: int) -> bytes:
     """The whole file. Raises MediaError: not found, no permission, too large, or (after several tries) unreachable."""
+    return _tried(lambda: _read(uri, max_bytes))
+
+
+@contextmanager
+def opened(uri: str) -> Iterator[tuple[str | BinaryIO, int]]:
+    """A file that is read in parts: its path when it is local, else an open file that fetches ranges; and its bytes.
+
+    Raises MediaError as `fetch` does; so does a read of the open file.
+    """
+    if uri.startswith("file://"):
+        path = uri.removeprefix("file://")
+        yield path, _tried(lambda: _size(path))
+        return
+    filesystem = _filesystem(uri.split("://", 1)[0])
+    file = _tried(lambda: filesystem.open(uri, "rb", block_size=BLOCK_BYTES, cache_type="blockcache"))
+    with closing(file):
+        if getattr(file, "size", None) is None or not file.seekable():
+            raise MediaError(ErrorCode.UNSUPPORTED_FORMAT, "its server does not say its size or send it in parts")
+        yield io.BufferedReader(_Ranges(file), BLOCK_BYTES), file.size
+
+
+class _Ranges(io.RawIOBase):
+    """A file of a filesystem, each read of which is tried as often as a fetch, and fails as one."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        at: int = self._file.seek(offset, whence)
+        return at
+
+    def tell(self) -> int:
+        at: int = self._file.tell()
+        return at
+
+    def readinto(self, buffer: Any) -> int:
+        data = _tried(lambda: self._file.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _tried(read: Callable[[], Answer]) -> Answer:
+    """What it returns, after several tries if need be. Raises MediaError."""
     try:
         for attempt in Retrying(
             retry=retry_if_exception(_worth_trying_again),
@@ -36,20 +94,24 @@ def fetch(uri: str, max_bytes: int) -> bytes:
             reraise=True,
         ):
             with attempt:
-                return _read(uri, max_bytes)
+                return read()
         raise AssertionError("unreachable")
     except MediaError:
         raise
-    except FileNotFoundError:
-        raise MediaError(ErrorCode.NOT_FOUND, "the file is not there any more") from None
-    except PermissionError as error:
-        raise MediaError(ErrorCode.PERMISSION_DENIED, f"no permission to read it: {_line(error)}") from None
     except Exception as error:  # every file system has its own errors
-        if isinstance(error, OSError) and error.errno in _NO_FILE:
-            raise MediaError(ErrorCode.NOT_FOUND, f"the file cannot be reached: {_line(error)}") from None
-        if code := _REFUSALS.get(getattr(error, "status", 0)):
-            raise MediaError(code, f"the server refuses it: {_line(error)}") from None
-        raise MediaError(ErrorCode.UNREACHABLE, f"{type(error).__name__}: {_line(error)}") from None
+        raise _media_error(error) from None
+
+
+def _media_error(error: Exception) -> MediaError:
+    if isinstance(error, FileNotFoundError):
+        return MediaError(ErrorCode.NOT_FOUND, "the file is not there any more")
+    if isinstance(error, PermissionError):
+        return MediaError(ErrorCode.PERMISSION_DENIED, f"no permission to read it: {_line(error)}")
+    if isinstance(error, OSError) and error.errno in _NO_FILE:
+        return MediaError(ErrorCode.NOT_FOUND, f"the file cannot be reached: {_line(error)}")
+    if code := _REFUSALS.get(getattr(error, "status", 0)):
+        return MediaError(code, f"the server refuses it: {_line(error)}")
+    return MediaError(ErrorCode.UNREACHABLE, f"{type(error).__name__}: {_line(error)}")
 
 
 def _read(uri: str, max_bytes: int) -> bytes:
@@ -70,13 +132,22 @@ def _read(uri: str, max_bytes: int) -> bytes:
 
 
 def _read_local(path: str, max_bytes: int) -> bytes:
+    with _open_local(path) as file:
+        return _checked(file.read(max_bytes + 1), max_bytes)
+
+
+def _size(path: str) -> int:
+    with _open_local(path) as file:
+        return os.fstat(file.fileno()).st_size
+
+
+def _open_local(path: str) -> BinaryIO:
     # Non-blocking, lest a named pipe be waited for for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise MediaError(ErrorCode.NOT_MEDIA, "not a regular file")
-    with open(descriptor, "rb") as file:
-        return _checked(file.read(max_bytes + 1), max_bytes)
+    return open(descriptor, "rb")
 
 
 def too_large(max_bytes: int) -> MediaError:

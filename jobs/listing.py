@@ -25,6 +25,7 @@ from pinakes.jobs.items import (
     source_error,
 )
 from pinakes.operators.errors import ErrorCode
+from pinakes.operators.formats import VIDEOS
 
 __all__ = ["LISTING_SCHEMA", "Listing", "source_url"]
 
@@ -33,10 +34,8 @@ _MAGIC = re.compile(r"[*?[]")
 #: Hidden ones, and what a catalogue keeps: passed over at any depth, with all that is in them.
 _PRIVATE = (".", "_pinakes", "_delta_log")
 
-#: Not pictures, though Python's own table of types, on a machine without /etc/mime.types, does not say so.
-_NOT_PICTURES = frozenset(
-    (*manifest.SUFFIXES, ".mkv", ".m4v", ".3gp", ".wmv", ".flv", ".mts", ".m2ts", ".ts", ".vob", ".docx", ".xlsx")
-)
+#: No media, though Python's own table of types, on a machine without /etc/mime.types, does not say so.
+_NO_MEDIA = frozenset((*manifest.SUFFIXES, ".docx", ".xlsx"))
 
 
 def source_url(source: str) -> str:
@@ -70,13 +69,13 @@ def source_url(source: str) -> str:
 class Listing:
     """A source, found and readable. Raises SourceError, as do its batches if the source goes away meanwhile.
 
-    Items are files whose name does not say that they are something else than a picture; content decides later.
+    Items are files whose name does not say that they are something else than media; content decides later.
     Hidden files and folders, and catalogues, are not looked into.
     """
 
     def __init__(self, source: str) -> None:
         self.url = source_url(source)
-        #: Entries met so far that are no items: not pictures by name, links to folders, sockets and devices.
+        #: Entries met so far that are no items: no media by name, links to folders, sockets and devices.
         self.passed_over = 0
         self._pattern: re.Pattern[str] | None = None
         self._recursive = True
@@ -168,7 +167,7 @@ class Listing:
         """Whether a file is an item; counts it if not, unless it was not asked for."""
         if self._pattern and not self._pattern.match(path):
             return False
-        if _maybe_picture(os.path.splitext(name)[1].lower()):
+        if _maybe_media(os.path.splitext(name)[1].lower()):
             return True
         self.passed_over += 1
         return False
@@ -247,12 +246,12 @@ class Listing:
 
 
 @lru_cache(maxsize=4096)
-def _maybe_picture(suffix: str) -> bool:
-    """Whether a file of that suffix may be a picture; not when its name says that it is something else."""
-    if suffix in _NOT_PICTURES:
+def _maybe_media(suffix: str) -> bool:
+    """Whether a file of that suffix may be a picture or a video; not when its name says that it is something else."""
+    if suffix in _NO_MEDIA:
         return False
     kind, encoding = mimetypes.guess_type("x" + suffix, strict=False)
-    return encoding is None and (kind is None or kind.startswith("image/"))
+    return suffix[1:] in VIDEOS or (encoding is None and (kind is None or kind.startswith("image/")))
 
 
 def _exists(path: str) -> bool:

@@ -21,7 +21,7 @@ from pinakes.jobs.in_hand import InHand
 from pinakes.jobs.look import Limits, Looker
 from pinakes.operators.decode import single_thread
 from pinakes.operators.device import DeviceOperator
-from pinakes.operators.operator import Device, Operator
+from pinakes.operators.operator import Device, Operator, Sampling
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Job:
     #: Of one looking process; None for its share of the node's.
     memory_bytes: int | None
     workers: int
+    #: Of videos.
+    sampling: Sampling = "1fps"
     #: What the operators in `pools` run on.
     device: Device = "cpu"
     #: Operators that are given a device of their own; the others look where the pictures are decoded.
@@ -63,7 +65,7 @@ def main(read_end: int, write_end: int, life_line: int, in_hand_memory: int) -> 
 
     def in_hand(positions: Sequence[int]) -> None:
         signal.setitimer(signal.ITIMER_REAL, job.time_limit_s * len(positions))
-        held.set(positions)
+        held.set(sorted(set(positions)))
 
     try:
         for operator in job.operators.values():
@@ -72,7 +74,7 @@ def main(read_end: int, write_end: int, life_line: int, in_hand_memory: int) -> 
             else:
                 operator.fetch("cpu")  # the driver's node has it; another may not
                 operator.load()
-        looker = Looker(job.operators, job.limits, in_hand, job.elsewhere)
+        looker = Looker(job.operators, job.limits, in_hand, job.elsewhere, job.sampling)
     except Exception as error:
         outbox.send(("broken", f"{type(error).__name__}: {' '.join(str(error).split())}"))
         return

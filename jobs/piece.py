@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pinakes.jobs.look import Tables
+from pinakes.jobs.rows import Tables
 
 #: A table of this name carries the message of a worker that cannot work.
 BROKEN = "_broken"

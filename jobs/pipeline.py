@@ -23,10 +23,10 @@ from pinakes.cluster.files import Shared, receive
 from pinakes.cluster.placement import pins, reserved
 from pinakes.jobs.device_worker import THREADS, DeviceWorker
 from pinakes.jobs.errors import JobError
-from pinakes.jobs.look import WORK, Item, Rows, Tables
 from pinakes.jobs.looker_process import Job
 from pinakes.jobs.piece import BROKEN, CONVICTED, Piece, broken
-from pinakes.jobs.supervisor import BrokenWorkerError, Supervisor, concatenated
+from pinakes.jobs.rows import WORK, Item, Rows, Tables, concatenated, without_operators, work_key
+from pinakes.jobs.supervisor import BrokenWorkerError, Supervisor
 from pinakes.operators import models
 from pinakes.operators.errors import ErrorCode
 
@@ -51,9 +51,10 @@ class Worker:
         self._plan: tuple[str, pq.ParquetFile] | None = None
 
     def __call__(self, chunks: Mapping[str, Any]) -> Iterator[pa.Table]:
-        size = self._job.piece
         for number, file, row_group in zip(chunks["number"], chunks["file"], chunks["row_group"], strict=True):
             work = self._read(str(file)).read_row_group(int(row_group))
+            # Each video, or window of one, comes back as soon as it is done; a chunk is of one kind.
+            size = 1 if work["is_video"][0].as_py() else self._job.piece
             for start in range(0, work.num_rows, size):
                 try:
                     tables = self._look((int(number), start), work.slice(start, size))
@@ -86,28 +87,22 @@ class Worker:
         else:
             found = []
             for position, item in enumerate(items):
-                if item["item_key"] in advice.convicted:
+                if work_key(item) in advice.convicted:
                     found.append(self._convict(item))
                     continue
-                ray.get(self._watchdog.note.remote(name, item["item_key"]))
+                ray.get(self._watchdog.note.remote(name, work_key(item)))
                 found.append(self._supervisor.look(work.slice(position, 1)))
             tables = concatenated(found)
         ray.get(self._watchdog.end.remote(name))
         return tables
 
     def _looks(self, item: Item) -> list[str]:
-        pairs = zip(item["operators"], item["attempts"], strict=True)
-        operators = self._job.operators
-        return [look_name(item["item_key"], operators[name].fingerprint, attempt) for name, attempt in pairs]
+        pairs = zip(item["fingerprints"], item["attempts"], strict=True)
+        return [look_name(item["item_key"], *pair, item["window_start_ms"]) for pair in pairs]
 
     def _left(self, item: Item, done: set[str]) -> Item | None:
         """The item with the operators that are still due."""
-        due = [at for at, look in enumerate(self._looks(item)) if look not in done]
-        return (
-            {**item, **{column: [item[column][at] for at in due] for column in ("operators", "attempts")}}
-            if due
-            else None
-        )
+        return without_operators(item, [at for at, look in enumerate(self._looks(item)) if look in done])
 
     def _convict(self, item: Item) -> Tables:
         rows = Rows(self._job.operators)
@@ -115,9 +110,9 @@ class Worker:
         return rows.tables()
 
 
-def look_name(item_key: str, fingerprint: str, attempt: int) -> str:
+def look_name(item_key: str, fingerprint: str, attempt: int, window_start_ms: int | None) -> str:
     """A look as the watchdog knows it."""
-    return f"{item_key} {fingerprint} {attempt}"
+    return f"{item_key} {fingerprint} {attempt} {window_start_ms}"
 
 
 def look_at(

@@ -7,7 +7,7 @@ import io
 import math
 import random
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 from pinakes.catalog import Catalog
 from pinakes.catalog.sql import reading
 from pinakes.jobs.listing import LISTING_SCHEMA, Listing
-from pinakes.jobs.look import WORK
 from pinakes.jobs.pipeline import Chunk
+from pinakes.jobs.rows import WORK
 from pinakes.operators.errors import ErrorCode
-from pinakes.operators.operator import Operator
+from pinakes.operators.formats import VIDEOS
+from pinakes.operators.operator import Operator, Sampling
 
 #: DuckDB's own memory; beyond it the plan goes to a temporary folder.
 MEMORY = "700MB"
@@ -31,6 +32,7 @@ MEMORY = "700MB"
 THREADS = 4
 MAX_CHUNKS = 5000
 MIN_CHUNK, FULL_CHUNK = 4, 64
+VIDEO_CHUNK = 8
 ROW_GROUPS_PER_FILE = 64
 #: A killed run leaves its work behind; no run takes longer than this.
 KEPT_DAYS = 30
@@ -48,12 +50,12 @@ _KNOWN = """
 #: One row per item and operator that is not done, with what to do about it.
 _DUE = """
     CREATE TABLE due AS
-    SELECT listed.rowid AS item, wanted.operator, coalesce(known.attempt, 0) + 1 AS attempt,
+    SELECT listed.rowid AS item, wanted.operator, wanted.fingerprint, coalesce(known.attempt, 0) + 1 AS attempt,
            coalesce(known.status = 'failed', false) AS failed,
            CASE WHEN known.status IS NULL OR known.status <> 'failed' THEN $fresh
                 WHEN list_contains($transient, known.error_code) THEN true
                 ELSE $failed END AS now
-    FROM listed CROSS JOIN wanted LEFT JOIN known USING (item_key, fingerprint)
+    FROM listed JOIN wanted USING (is_video) LEFT JOIN known USING (item_key, fingerprint)
     WHERE known.status IS NULL OR known.status = 'failed'
        -- An older version has come back, behind which a newer one stands in the ledger: to count, it needs a new look.
        OR listed.item_key IN (SELECT item_key FROM seen WHERE NOT newest)
@@ -70,12 +72,25 @@ _ITEMS = """
     FROM due JOIN listed ON listed.rowid = due.item GROUP BY item
 """
 
+#: Of the videos that are due the looks at windows that stand: those that went well, and those of this very attempt.
+_LOOKED = """
+    CREATE TABLE looked AS
+    SELECT due.item, list(DISTINCT {'operator': due.operator, 'window_start_ms': ledger.window_start_ms}) AS looked
+    FROM ledger JOIN listed USING (item_key)
+    JOIN due ON due.item = listed.rowid AND due.fingerprint = ledger.fingerprint
+    WHERE ledger.window_start_ms IS NOT NULL AND due.now AND (ledger.status = 'ok' OR ledger.attempt >= due.attempt)
+    GROUP BY due.item
+"""
+
 _WORK = """
     SELECT listed.uri, listed.item_key, listed.size, listed.mtime, listed.etag, listed.error_code,
            listed.error_message, list(due.operator ORDER BY due.operator) AS operators,
-           list(due.attempt::INTEGER ORDER BY due.operator) AS attempts
-    FROM due JOIN listed ON listed.rowid = due.item
-    WHERE due.now
+           list(due.fingerprint ORDER BY due.operator) AS fingerprints,
+           list(due.attempt::INTEGER ORDER BY due.operator) AS attempts,
+           listed.is_video, any_value(looked.looked) AS looked,
+           NULL AS content_id, NULL AS window_start_ms, NULL AS window_end_ms
+    FROM due JOIN listed ON listed.rowid = due.item LEFT JOIN looked USING (item)
+    WHERE due.now AND listed.is_video = $is_video
     GROUP BY ALL ORDER BY listed.uri
 """
 
@@ -94,6 +109,8 @@ class PlanSummary:
     gone: int  # looked at by an earlier run over this source, and not there any more
     due: int  # items that this run looks at
     looks: dict[str, int]  # by operator
+    videos: int  # of those items, and their looks
+    video_looks: int
     passed_over: int  # files whose names say that they are no pictures
     remarks: list[str] = field(default_factory=list)  # what one should know of the operators with these settings
 
@@ -117,32 +134,57 @@ class Plan:
     def write_chunks(self, catalog: Catalog, run_id: str, workers: int, full: int = FULL_CHUNK) -> list[Chunk]:
         """Write the work as Parquet files beside the tables, where every worker can read it, a row group a chunk.
 
-        A chunk has `full` items where there are enough of them.
+        A chunk has `full` stills where there are enough of them, or some videos.
         """
-        size = chunk_size(self.summary.due, workers, full)
-        reader = self._connection.sql(_WORK).to_arrow_reader(size * ROW_GROUPS_PER_FILE)
         chunks: list[Chunk] = []
-        pending = WORK.empty_table()
-        for batch in reader:
-            pending = pa.concat_tables([pending, pa.Table.from_batches([batch]).cast(WORK)])
-            while pending.num_rows >= size * ROW_GROUPS_PER_FILE:
-                self._write_file(catalog, run_id, pending.slice(0, size * ROW_GROUPS_PER_FILE), size, chunks)
-                pending = pending.slice(size * ROW_GROUPS_PER_FILE)
-        if pending.num_rows:
-            self._write_file(catalog, run_id, pending, size, chunks)
-        # Runs that overlap go through the archive in different orders, so that each finds done what the other did.
-        # File by file, since a worker keeps the last one that it opened.
-        order = random.Random(run_id)
-        files = {chunk.file: order.random() for chunk in chunks}
-        return sorted(chunks, key=lambda chunk: (files[chunk.file], order.random()))
+        for is_video, items, most in (
+            (False, self.summary.due - self.summary.videos, full),
+            (True, self.summary.videos, VIDEO_CHUNK),
+        ):
+            if items:
+                size = chunk_size(items, workers, most)
+                found = self._connection.sql(_WORK, params={"is_video": is_video})
+                reader = found.to_arrow_reader(size * ROW_GROUPS_PER_FILE)
+                batches = (pa.Table.from_batches([batch]) for batch in reader)
+                chunks += write_work(catalog, run_id, batches, size, len(chunks))
+        return chunks
 
-    def _write_file(self, catalog: Catalog, run_id: str, work: pa.Table, size: int, chunks: list[Chunk]) -> None:
-        buffer = io.BytesIO()
-        pq.write_table(work, buffer, row_group_size=size)
-        name = f"{plan_folder(run_id)}/{len(chunks):08d}.parquet"
-        catalog.storage.write(name, buffer.getvalue())
-        groups = math.ceil(work.num_rows / size)
-        chunks += [Chunk(len(chunks) + group, f"{catalog.url}/{name}", group) for group in range(groups)]
+
+def write_windows(catalog: Catalog, run_id: str, windows: Sequence[pa.Table], first: int) -> list[Chunk]:
+    """Write the windows of long videos, each a chunk if there are not too many; their numbers begin with `first`."""
+    size = math.ceil(sum(table.num_rows for table in windows) / MAX_CHUNKS)
+    return write_work(catalog, run_id, windows, size, first)
+
+
+def write_work(catalog: Catalog, run_id: str, work: Iterable[pa.Table], size: int, first: int) -> list[Chunk]:
+    """Write work, in chunks of so many rows, whose numbers begin with `first`.
+
+    They come in another order for every run, so that runs that overlap find done what the other did; but file by file,
+    since a worker keeps the last one that it opened.
+    """
+    chunks: list[Chunk] = []
+    pending = WORK.empty_table()
+    for more in work:
+        pending = pa.concat_tables([pending, more.cast(WORK)])
+        while pending.num_rows >= size * ROW_GROUPS_PER_FILE:
+            chunks += _write_file(
+                catalog, run_id, pending.slice(0, size * ROW_GROUPS_PER_FILE), size, first + len(chunks)
+            )
+            pending = pending.slice(size * ROW_GROUPS_PER_FILE)
+    if pending.num_rows:
+        chunks += _write_file(catalog, run_id, pending, size, first + len(chunks))
+    order = random.Random(run_id)
+    files = {chunk.file: order.random() for chunk in chunks}
+    return sorted(chunks, key=lambda chunk: (files[chunk.file], order.random()))
+
+
+def _write_file(catalog: Catalog, run_id: str, work: pa.Table, size: int, first: int) -> list[Chunk]:
+    buffer = io.BytesIO()
+    pq.write_table(work, buffer, row_group_size=size)
+    name = f"{plan_folder(run_id)}/{first:08d}.parquet"
+    catalog.storage.write(name, buffer.getvalue())
+    groups = math.ceil(work.num_rows / size)
+    return [Chunk(first + group, f"{catalog.url}/{name}", group) for group in range(groups)]
 
 
 def plan_folder(run_id: str) -> str:
@@ -174,6 +216,7 @@ def make_plan(
     operators: Mapping[str, Operator],
     catalog: Catalog | None,
     *,
+    sampling: Sampling = "1fps",
     failed_only: bool = False,
 ) -> Iterator[Plan]:
     """List the source and hold it against the ledger; the plan lives as long as the `with`.
@@ -188,8 +231,7 @@ def make_plan(
     ):
         connection.execute("SET preserve_insertion_order = false")
         _list(connection, listing)
-        wanted = {"operator": list(operators), "fingerprint": [one.fingerprint for one in operators.values()]}
-        connection.register("wanted", pa.table(wanted))
+        connection.register("wanted", _wanted(operators, sampling))
         with reading(catalog.url if catalog else ""):
             since = _attach_ledger(connection, catalog, source)
             connection.execute(_KNOWN)
@@ -202,7 +244,30 @@ def make_plan(
             },
         )
         connection.execute(_ITEMS)
+        connection.execute(_LOOKED)
         yield Plan(connection, _summary(connection, source, listing.passed_over), since)
+
+
+def video_fingerprints(operators: Mapping[str, Operator], sampling: Sampling) -> dict[str, str]:
+    """The fingerprint with which each operator looks at videos."""
+    return {
+        name: one.video_fingerprint(sampling, operators)
+        for name, one in operators.items()
+        if "video" in one.media_types
+    }
+
+
+def _wanted(operators: Mapping[str, Operator], sampling: Sampling) -> pa.Table:
+    """Each operator with its fingerprint, once for stills and once for videos, as far as it is for them."""
+    stills = {name: one.fingerprint for name, one in operators.items() if "image" in one.media_types}
+    videos = video_fingerprints(operators, sampling)
+    return pa.table(
+        {
+            "operator": [*stills, *videos],
+            "fingerprint": [*stills.values(), *videos.values()],
+            "is_video": [False] * len(stills) + [True] * len(videos),
+        }
+    )
 
 
 def _list(connection: duckdb.DuckDBPyConnection, listing: Listing) -> None:
@@ -214,7 +279,10 @@ def _list(connection: duckdb.DuckDBPyConnection, listing: Listing) -> None:
         connection.execute("INSERT INTO entries FROM batch")
     connection.execute(
         "CREATE TABLE listed AS SELECT DISTINCT ON (uri) *, "
-        "left(sha256(uri || chr(0) || version), 32) AS item_key FROM entries ORDER BY uri, version"
+        "left(sha256(uri || chr(0) || version), 32) AS item_key, "
+        "list_contains($videos, regexp_extract(lower(regexp_replace(uri, '^(https?://[^?#]*).*', '\\1')), "
+        "'\\.([a-z0-9]+)$', 1)) AS is_video FROM entries ORDER BY uri, version",
+        {"videos": sorted(VIDEOS)},
     )
     connection.execute("DROP TABLE entries")
 
@@ -251,6 +319,9 @@ def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: in
     items, due, gone = connection.execute(
         "SELECT (SELECT count(*) FROM listed), (SELECT count(*) FROM unfinished WHERE now), (SELECT items FROM gone)"
     ).fetchall()[0]
+    videos, video_looks = connection.execute(
+        "SELECT count(DISTINCT item), count(*) FROM due JOIN listed ON listed.rowid = due.item WHERE now AND is_video"
+    ).fetchall()[0]
     looks = dict(
         connection.execute("SELECT operator, count(*) FROM due WHERE now GROUP BY operator ORDER BY 1").fetchall()
     )
@@ -265,5 +336,7 @@ def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: in
         gone=gone,
         due=due,
         looks=looks,
+        videos=videos,
+        video_looks=video_looks,
         passed_over=passed_over,
     )

@@ -42,6 +42,8 @@ def print_plan(found: "PlanSummary") -> None:
         }.items()
     ]
     out.print(grid(f"plan for {found.source}", rows))
+    if found.videos:
+        out.print(f"  {found.videos:,} of these are videos", highlight=False)
     for name, looks in found.looks.items():
         out.print(f"  {name}: {looks:,} to look at", highlight=False)
     for remark in found.remarks:
@@ -73,6 +75,10 @@ def print_run(summary: "RunSummary") -> None:
         highlight=False,
         markup=False,
     )
+    if summary.video_s:
+        # Beside many stills, or a start-up as long, the speed of little video says nothing.
+        speed = f", {summary.video_s / summary.seconds:.1f} times its speed" if summary.video_s >= 180 else ""
+        out.print(f"{hours(summary.video_s)} of video{speed}", highlight=False)
     if summary.done_by_others:
         out.print(f"{summary.done_by_others:,} looks were committed by another run first", highlight=False)
     for code, items in sorted(summary.errors.items()):
@@ -104,6 +110,13 @@ def print_shown(found: "list[Finding]", path: "Path") -> None:
     if rows:
         out.print(grid(None, rows))
     out.print(str(path), highlight=False, markup=False)
+
+
+def hours(seconds: float) -> str:
+    """A length of video: 40 s, 0.15 h, 12.3 h."""
+    if seconds < 180:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.{2 if seconds < 36000 else 1}f} h"
 
 
 def grid(title: str | None, rows: list[dict[str, Any]], columns: list[str] | None = None) -> Table:

@@ -1,18 +1,27 @@
 """What a person sees of long work: a bar on a terminal, a plain line now and then elsewhere, or nothing."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+
+from pinakes.jobs.printing import hours
 
 #: Seconds between plain lines.
 EVERY_S = 10
 
-#: Told how many items more are finished, and how many looks have failed so far.
-Advance = Callable[[int, int], None]
+
+class Advance(Protocol):
+    """Told how many items more are finished, and how many looks have failed so far.
+
+    Of videos, how many seconds more have been looked at, and, once that is known, how many there are in all.
+    """
+
+    def __call__(self, items: int, failed: int, video_s: float = 0, all_s: float = 0) -> None: ...
 
 
 class Progress:
@@ -31,45 +40,45 @@ class Progress:
         self._console.print(message, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def counting(self, total: int) -> Iterator[Advance]:
-        """Show how many of `total` items are finished, the rate, and the time left."""
-        with self._bar(total) if self._console.is_terminal else self._lines(total) as advance:
+    def counting(self, total: int, videos: bool = False) -> Iterator[Advance]:
+        """Show how many of `total` items are finished, the rate, and the time left.
+
+        Where there are videos, which differ in length by a factor of ten thousand, the rate is that of their hours.
+        """
+        rate = VideoRate() if videos else Rate()
+        with self._bar(total, rate) if self._console.is_terminal else self._lines(total, rate) as advance:
             yield advance
 
     @contextmanager
-    def _bar(self, total: int) -> Iterator[Advance]:
+    def _bar(self, total: int, rate: "Rate | VideoRate") -> Iterator[Advance]:
         columns = (
             TextColumn("looking"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[failed]}", style="red"),
         )
         with Bar(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task("", total=total, rate="", failed="")
-            rate = Rate()
 
-            def advance(items: int, failed: int) -> None:
-                rate.add(items)
-                speed = f"{rate.per_s:.1f}/s" if rate.per_s else ""
-                bar.update(task, advance=items, rate=speed, failed=f"{failed} failed" if failed else "")
+            def advance(items: int, failed: int, video_s: float = 0, all_s: float = 0) -> None:
+                rate.add(items, video_s, all_s)
+                said = f"{failed} failed" if failed else ""
+                bar.update(task, advance=items, rate=rate.said(total), failed=said)
 
             yield advance
 
     @contextmanager
-    def _lines(self, total: int) -> Iterator[Advance]:
+    def _lines(self, total: int, rate: "Rate | VideoRate") -> Iterator[Advance]:
         said = time.monotonic()
-        rate = Rate()
 
-        def advance(items: int, failed: int) -> None:
+        def advance(items: int, failed: int, video_s: float = 0, all_s: float = 0) -> None:
             nonlocal said
-            rate.add(items)
-            if time.monotonic() - said >= EVERY_S and rate.per_s:
+            rate.add(items, video_s, all_s)
+            if time.monotonic() - said >= EVERY_S and (now := rate.said(total)):
                 said = time.monotonic()
-                left = f"{rate.per_s:.1f}/s, {(total - rate.done) / rate.per_s:.0f} s left"
-                self.say(f"{rate.done:,} of {total:,} items, {left}{f', {failed} failed' if failed else ''}")
+                self.say(f"{rate.done:,} of {total:,} items, {now}{f', {failed} failed' if failed else ''}")
 
         yield advance
 
@@ -82,14 +91,47 @@ class Rate:
         self._first = 0
         self._began = 0.0
 
-    def add(self, items: int) -> None:
+    def add(self, items: int, video_s: float = 0, all_s: float = 0) -> None:
         """So many items more are finished."""
         if not self.done:
             self._first, self._began = items, time.monotonic()
         self.done += items
+
+    def said(self, total: int) -> str:
+        """The rate and the time left; nothing until there is something to measure."""
+        return f"{self.per_s:.1f}/s, {_time((total - self.done) / self.per_s)} left" if self.per_s else ""
 
     @property
     def per_s(self) -> float:
         """0 until there is something to measure."""
         seconds = time.monotonic() - self._began
         return (self.done - self._first) / seconds if self.done > self._first and seconds > 0 else 0.0
+
+
+class VideoRate:
+    """Hours of video, and how many times quicker than they play, since the start of the work."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._began = time.monotonic()
+        self._video_s = self._all_s = 0.0
+
+    def add(self, items: int, video_s: float = 0, all_s: float = 0) -> None:
+        """So many items, and seconds of video, more are finished."""
+        self.done += items
+        self._video_s += video_s
+        self._all_s = all_s
+
+    def said(self, total: int) -> str:
+        """The hours and the speed, and what time is left once it is known how much there is."""
+        if not self._video_s:
+            return ""
+        speed = self._video_s / (time.monotonic() - self._began)
+        if self._all_s <= self._video_s:
+            return f"{hours(self._video_s)} of video, {speed:.1f} times its speed"
+        left = _time((self._all_s - self._video_s) / speed)
+        return f"{hours(self._video_s)} of {hours(self._all_s)} of video, {speed:.1f} times its speed, {left} left"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else hours(seconds)

@@ -19,20 +19,32 @@ from pinakes.cluster.files import share
 from pinakes.cluster.placement import Placement, Pool, place
 from pinakes.jobs.committer import Committer
 from pinakes.jobs.errors import SpecError
+from pinakes.jobs.finish import Finisher
 from pinakes.jobs.listing import Listing, source_url
-from pinakes.jobs.look import BATCH, Limits
+from pinakes.jobs.look import Limits
 from pinakes.jobs.looker_process import Job
-from pinakes.jobs.pipeline import look_at
-from pinakes.jobs.planning import Plan, PlanSummary, make_plan, plan_folder, sweep
+from pinakes.jobs.pipeline import Chunk, look_at
+from pinakes.jobs.planning import (
+    Plan,
+    PlanSummary,
+    make_plan,
+    plan_folder,
+    sweep,
+    video_fingerprints,
+    write_windows,
+)
 from pinakes.jobs.progress import Progress
+from pinakes.jobs.rows import result_tables
 from pinakes.jobs.source_watch import SourceWatch
 from pinakes.jobs.spec import JobSpec, make_spec, read_spec
 from pinakes.jobs.summary import RunSummary
+from pinakes.jobs.watch import BATCH
 from pinakes.operators.device import DeviceOperator
+from pinakes.operators.errors import ConfigError
 from pinakes.operators.operator import Device, Operator, by_default, create
 
-#: Always part of a job: it says what an item is.
-MEDIA = "media"
+#: Always part of a job: they say what an item is, and which frames of a video were looked at.
+ALWAYS = ("media", "frames")
 
 #: Items that go through the pipeline together; the most that is looked at twice when a worker is lost.
 SMALL_PIECE, LARGE_PIECE = 64, 256
@@ -107,7 +119,7 @@ def plan(
         there: Catalog | None = Catalog(spec.catalog)
     except NoCatalogError:
         there = None
-    with make_plan(listing, source_url(spec.source), made, there) as found:
+    with make_plan(listing, source_url(spec.source), made, there, sampling=spec.video.sample) as found:
         return replace(found.summary, remarks=[remark for one in made.values() for remark in one.remarks()])
 
 
@@ -129,12 +141,17 @@ def spec_of(
 def create_operators(
     spec: JobSpec, report: Callable[[str], None] = lambda line: None
 ) -> tuple[dict[str, Operator], Device]:
-    """The job's operators, by name, resolved, `media` always among them; and what those with the choice run on.
+    """The job's operators, by name, resolved, with those of ALWAYS; and what those with the choice run on.
 
     Raises ConfigError, ModelError, ClusterError.
     """
     names = spec.operators if spec.operators is not None else {name: {} for name in by_default()}
-    operators = {name: create(name, settings) for name, settings in {MEDIA: {}, **names}.items()}
+    operators = {name: create(name, settings) for name, settings in {**{name: {} for name in ALWAYS}, **names}.items()}
+    for one in operators.values():
+        if one.sees == "rows" and not operators.keys() & set(one.follows):
+            raise ConfigError(
+                f"operator {one.name} makes its rows of those of {', '.join(one.follows)}: name one of them as well"
+            )
     have_the_choice = any(isinstance(one, DeviceOperator) for one in operators.values())
     device = gpus.choose(spec.device) if have_the_choice or spec.device == "cuda" else "cpu"
     for one in operators.values():
@@ -156,7 +173,8 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
     run_id = new_run_id()
     with _recorded(catalog, run_id, spec, source, operators) as record:
         progress.say(f"listing {source}")
-        with make_plan(listing, source, operators, catalog, failed_only=failed_only) as plan:
+        sampling = spec.video.sample
+        with make_plan(listing, source, operators, catalog, sampling=sampling, failed_only=failed_only) as plan:
             summary = RunSummary(run_id, "finished", catalog.url, plan.summary)
             if plan.summary.due:
                 for one in operators.values():
@@ -178,10 +196,14 @@ def _look(
     began: float,
 ) -> None:
     """Look at everything that is due and commit it as it comes."""
-    tables = {table: columns for one in operators.values() for table, columns in one.tables.items()}
-    fingerprints = [one.fingerprint for one in operators.values()]
+    sampling = spec.video.sample
+    for_videos = video_fingerprints(operators, sampling)
+    tables = result_tables(operators, videos=plan.summary.videos > 0)
+    fingerprints = [*(one.fingerprint for one in operators.values()), *for_videos.values()]
     log = catalog.commit_log(summary.run_id, tables, plan.since, fingerprints)
     committer = Committer(log, spec.commit_every_s, summary)
+    finisher = Finisher(catalog, log, operators, for_videos, sampling, summary)
+    first = 0
     progress.say("starting the workers")
     on_gpus = {name: one for name, one in operators.items() if isinstance(one, DeviceOperator) and device == "cuda"}
     with connected(spec.workers, pixels_travel=bool(on_gpus)) as workers:
@@ -190,13 +212,13 @@ def _look(
             piece = _piece(on_gpus)
             workers = _beside(pools, workers) if spec.workers is None else workers
             chunks = plan.write_chunks(catalog, summary.run_id, workers, piece)
-            workers = min(workers, len(chunks))
             job = Job(
                 operators=operators,
                 limits=Limits(max_pixels=int(spec.max_megapixels * 1e6), max_bytes=int(spec.max_megabytes * 1e6)),
                 time_limit_s=spec.time_limit_s,
                 memory_bytes=int(spec.worker_memory_gb * 2**30) if spec.worker_memory_gb else None,
                 workers=workers,
+                sampling=sampling,
                 device=device,
                 pools=pools,
                 piece=piece,
@@ -205,20 +227,36 @@ def _look(
             shared = share(folders) if folders else {}
             source = SourceWatch(summary.plan.source, job.limits.max_bytes, plan.readable)
             dog = watchdog.start()
-            # Closed before Ray is: shut down under a pipeline that still runs, it may end this process without a word.
-            with (
-                closing(look_at(chunks, job, workers, dog, shared)) as pieces,
-                progress.counting(plan.summary.due) as advance,
-            ):
-                for items, rows in pieces:
-                    if not summary.start_s:
-                        summary.start_s, first = time.monotonic() - began, items
-                    if rows:
-                        source.check(rows["ledger"])
-                        committer.add(rows)
-                    if done := committer.news():
-                        dog.done_elsewhere.remote(done)
-                    advance(items, summary.total("failed"))
+            with progress.counting(plan.summary.due, plan.summary.videos > 0) as advance:
+
+                def through(chunks: list[Chunk], are_items: bool) -> None:
+                    """Look at those chunks, of items or of windows of videos."""
+                    nonlocal first
+                    ours = replace(job, workers=min(workers, len(chunks)))
+                    # Closed before Ray is: shut down under a pipeline that still runs, it may end this process without
+                    # a word.
+                    with closing(look_at(chunks, ours, ours.workers, dog, shared)) as pieces:
+                        for items, rows in pieces:
+                            if not summary.start_s:
+                                summary.start_s, first = time.monotonic() - began, items
+                            finished = items if are_items else 0
+                            before = summary.video_s
+                            if rows:
+                                rows, unfinished = finisher.take(rows)
+                                source.check(rows["ledger"])
+                                finished += finisher.committed(committer.add(rows)) - unfinished
+                            if done := committer.news():
+                                dog.done_elsewhere.remote(done)
+                            all_s = 0 if are_items else finisher.opened_s
+                            advance(finished, summary.total("failed"), summary.video_s - before, all_s)
+
+                through(chunks, True)
+                if finisher.windows:
+                    finisher.committed(committer.commit())
+                    windows = write_windows(catalog, summary.run_id, finisher.windows, len(chunks))
+                    through(windows, False)
+                finisher.committed(committer.commit())
+                finisher.finish_left()
         except KeyboardInterrupt:
             summary.status = "interrupted"
             progress.say("interrupted: committing what is finished")
@@ -259,13 +297,17 @@ def _recorded(
     catalog: Catalog, run_id: str, spec: JobSpec, source: str, operators: Mapping[str, Operator]
 ) -> Iterator[Any]:
     """Write the run's first row, and its last one however it ends."""
+    for_videos = video_fingerprints(operators, spec.video.sample)
     row = {
         "run_id": run_id,
         "job": spec.job,
         "source": source,
         "spec": spec.model_dump_json(),
         "operators": json.dumps(
-            {name: {"model": one.model, "fingerprint": one.fingerprint} for name, one in operators.items()}
+            {
+                name: {"model": one.model, "fingerprint": one.fingerprint, "video_fingerprint": for_videos.get(name)}
+                for name, one in operators.items()
+            }
         ),
         "versions": json.dumps({name: version(name) for name in _packages(operators)}),
         "host": platform.node(),

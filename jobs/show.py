@@ -1,7 +1,7 @@
-"""One picture shown: fetched, looked at in this process, and drawn on."""
+"""One picture shown: fetched, looked at in this process, and drawn on. Videos are shown by show_video.py."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,7 @@ from pinakes.jobs.listing import source_url
 from pinakes.jobs.look import Limits
 from pinakes.jobs.panel import with_panel
 from pinakes.jobs.spec import JobSpec, read_spec
+from pinakes.jobs.stills import clock
 from pinakes.operators.decode import decode, single_thread
 from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import Operator, Picture, by_default, create
@@ -37,12 +38,13 @@ SMALLEST = 640
 
 @dataclass
 class Shown:
-    """A picture with what was found in it; its long side is under 1920 pixels, the panel not counted."""
+    """A picture, or a frame, with what was found in it; its long side is under 1920 pixels, the panel not counted."""
 
     uri: str
     image: Image.Image
     tables: dict[str, pa.Table]  # the operators' own columns
     errors: dict[str, str] = field(default_factory=dict)  # why an operator could not look, by its name
+    frame_ms: int | None = None  # of a frame of a video
 
     @property
     def findings(self) -> list[Finding]:
@@ -50,8 +52,8 @@ class Shown:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for a script, vectors and pixels left out."""
-        tables = {table: without_vectors(rows).to_pylist() for table, rows in self.tables.items()}
-        return {"uri": self.uri, "tables": tables, "errors": self.errors}
+        frame = {} if self.frame_ms is None else {"frame_ms": self.frame_ms, "time": clock(self.frame_ms)}
+        return {"uri": self.uri, **frame, "tables": as_lists(self.tables), "errors": self.errors}
 
 
 def show(
@@ -62,20 +64,60 @@ def show(
 ) -> Shown:
     """Look at one picture, anywhere fsspec reaches, and draw what was seen.
 
-    `operators` are names, or operators as they are; every one that needs no settings when not given. Models that lack
-    are fetched, and `report` is told. An operator that raises is in `errors`, and costs the others nothing.
+    `operators` are names, or operators as they are; every one that needs no settings when not given. Those that look
+    only at videos are left out. Models that lack are fetched, and `report` is told. An operator that raises is in
+    `errors`, and costs the others nothing.
 
-    Raises MediaError: the picture cannot be fetched or decoded; ConfigError, ModelError, SourceError.
+    Raises MediaError: the picture cannot be fetched or decoded; ConfigError, ModelError, SourceError, SpecError.
     """
-    made = _created(operators)
+    made = created(operators, "image", report)
     url = source_url(str(uri))
     picture = _picture(url)
-    tables: dict[str, list[pa.Table]] = {}
-    errors = {}
-    for operator in made:
+    load(made, report)
+    tables, errors = look(made, picture)
+    return Shown(url, annotate(Image.fromarray(picture.pixels), findings(tables)), tables, errors)
+
+
+def operators_of(job: Path, names: Sequence[str] | None = None) -> list[Operator]:
+    """The operators of a job file with its settings: all of them, or those named. Raises SpecError, ConfigError."""
+    settings = read_spec(job).operators or {name: {} for name in by_default()}
+    return [create(name, settings.get(name)) for name in (settings if names is None else names)]
+
+
+def created(
+    operators: Sequence[str | Operator] | None, media_type: str, report: Callable[[str], None]
+) -> list[Operator]:
+    """Of those operators the ones that can look at a single picture of that type, not loaded yet.
+
+    `report` is told of those that were asked for and are left out. Raises ConfigError, and SpecError if all are.
+    """
+    wanted = by_default() if operators is None else operators
+    made = [one if isinstance(one, Operator) else create(one) for one in dict.fromkeys(wanted)]
+    # What is only for videos is about more than one frame.
+    able = [
+        one for one in made if {"image", media_type} <= set(one.media_types) and one.sees in ("pictures", "container")
+    ]
+    others = ", ".join(one.name for one in made if one not in able)
+    if made and not able:
+        raise SpecError(f"on a single picture there is nothing to see for the operators {others}")
+    if others and operators is not None:
+        report(f"left out, for a single picture is not enough for them: {others}")
+    return able
+
+
+def load(operators: Sequence[Operator], report: Callable[[str], None]) -> None:
+    """Ready to look in this process. Raises ConfigError, ModelError."""
+    for operator in operators:
         operator.resolve("cpu", report)
         operator.fetch("cpu", report)
         operator.load()
+
+
+def look(operators: Sequence[Operator], picture: Picture) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """By table the operators' own columns of what they found; and by operator why one could not look."""
+    tables: dict[str, list[pa.Table]] = {}
+    errors = {}
+    for operator in operators:
         try:
             rows = operator.look([picture])
             found = {table: rows[table].select(own.names).cast(own) for table, own in operator.tables.items()}
@@ -84,14 +126,12 @@ def show(
             continue
         for table, more in found.items():
             tables.setdefault(table, []).append(more)
-    whole = {table: pa.concat_tables(rows) for table, rows in tables.items()}
-    return Shown(url, annotate(Image.fromarray(picture.pixels), findings(whole)), whole, errors)
+    return {table: pa.concat_tables(rows) for table, rows in tables.items()}, errors
 
 
-def operators_of(job: Path, names: Sequence[str] | None = None) -> list[Operator]:
-    """The operators of a job file with its settings: all of them, or those named. Raises SpecError, ConfigError."""
-    settings = read_spec(job).operators or {name: {} for name in by_default()}
-    return [create(name, settings.get(name)) for name in (settings if names is None else names)]
+def as_lists(tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]]:
+    """The rows for a script, without vectors."""
+    return {table: without_vectors(rows).to_pylist() for table, rows in tables.items()}
 
 
 def annotate(picture: Image.Image, found: Sequence[Finding]) -> Image.Image:
@@ -120,14 +160,15 @@ def output_path(output: str | Path | None, default: str) -> Path:
     return path
 
 
-def default_name(uri: str) -> str:
-    """The name, in the current folder, of a shown picture that was given none."""
+def default_name(uri: str, at_ms: int | None = None) -> str:
+    """The name, in the current folder, of a shown picture that was given none; of a frame with its time."""
     stem = PurePosixPath(uri.split("?", 1)[0].rstrip("/")).stem if "://" in uri else Path(uri).stem
-    return f"{stem or 'picture'}-shown.png"
+    when = "" if at_ms is None else f"-at-{at_ms / 1000:.15g}"
+    return f"{stem or 'picture'}{when}-shown.png"
 
 
 def refuse_to_overwrite(path: Path, uri: str) -> None:
-    """Raises SpecError when what is to be written would take the place of the picture at `uri`, a local one."""
+    """Raises SpecError when what is to be written would take the place of what is at `uri`, a local file."""
     source = Path(source_url(uri).removeprefix("file://"))
     if path.exists() and source.exists() and path.samefile(source):
         raise SpecError(f"{path} is the picture itself: give --output another name; nothing was written")
@@ -138,11 +179,6 @@ def save(image: Image.Image, path: Path) -> None:
     out = io.BytesIO()
     image.save(out, FORMATS[path.suffix.lower()], quality=90)
     path.write_bytes(out.getvalue())
-
-
-def _created(operators: Sequence[str | Operator] | None) -> list[Operator]:
-    wanted = by_default() if operators is None else operators
-    return [one if isinstance(one, Operator) else create(one) for one in dict.fromkeys(wanted)]
 
 
 def _picture(url: str) -> Picture:

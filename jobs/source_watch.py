@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pinakes.jobs.errors import SourceError
-from pinakes.jobs.fetch import fetch
+from pinakes.jobs.fetch import opened
 from pinakes.operators.errors import ErrorCode, MediaError
 
 #: So many items in a row that cannot be fetched, and the source itself is questioned.
@@ -37,7 +37,8 @@ class SourceWatch:
             return
         try:
             if self._readable is not None:
-                fetch(self._readable, self._max_bytes)
+                with opened(self._readable) as (source, _):
+                    _ = source if isinstance(source, str) else source.read(1)
                 self._in_a_row = 0
                 return
         except MediaError:

@@ -9,11 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pinakes.cluster.placement import Placement
 from pinakes.jobs.errors import SpecError
+from pinakes.operators.operator import Sampling
+
+
+class VideoSpec(BaseModel):
+    """Which frames of a video are looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample: Sampling = Field(default="1fps", description="1fps, 2fps, keyframes or every-frame")
 
 
 class JobSpec(BaseModel):
-    """A job as its YAML file spells it. Only `operators` can change an answer, and `device` where they leave
-    their precision to it; the rest is where and how.
+    """A job as its YAML file spells it. Only `operators` and `video` can change an answer, and `device` where they
+    leave their precision to it; the rest is where and how.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -24,6 +33,7 @@ class JobSpec(BaseModel):
     operators: dict[str, dict[str, Any]] | None = Field(
         default=None, description="operators and their settings; every one that needs none when not given"
     )
+    video: VideoSpec = Field(default=VideoSpec(), description="how videos are looked at")
     workers: int | None = Field(default=None, ge=1, description="processes that look; one per free core when not given")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="what models of one's own run on: a GPU if there is one, or what is said here"

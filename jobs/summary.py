@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from pinakes.jobs.look import Tables
 from pinakes.jobs.planning import PlanSummary
+from pinakes.jobs.rows import Tables
 
 
 @dataclass
@@ -25,6 +25,7 @@ class RunSummary:
     commits: int = 0
     start_s: float = 0.0  # until the first items were finished
     per_s: float = 0.0  # items a second from then to the last commit; 0 when all came at once
+    video_s: float = 0.0  # of videos that were looked at, in their own time
     seconds: float = 0.0  # of the whole run
 
     def total(self, status: str) -> int:
@@ -36,8 +37,8 @@ class RunSummary:
         return asdict(self)
 
     def count(self, tables: Tables) -> None:
-        """Take in the rows of some finished items."""
-        ledger = tables["ledger"]
+        """Take in the rows of some items. Windows do not count."""
+        ledger = tables["ledger"].filter(pc.is_null(tables["ledger"]["window_start_ms"]))
         self.items += pc.count_distinct(ledger["item_key"]).as_py()
         for row in (
             ledger.group_by(["operator", "status"]).aggregate([([], "count_all"), ("results", "sum")]).to_pylist()

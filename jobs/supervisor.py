@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from pinakes.jobs.channel import Receiver, Sender
 from pinakes.jobs.in_hand import InHand
-from pinakes.jobs.look import Rows, Tables
 from pinakes.jobs.looker_process import Job
+from pinakes.jobs.rows import Rows, Tables, concatenated
 from pinakes.operators.errors import ErrorCode
 
 #: How often the process's memory is looked at.
@@ -186,9 +186,3 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
-
-
-def concatenated(tables: Sequence[Tables]) -> Tables:
-    """The rows of several batches, by table."""
-    names = sorted({name for one in tables for name in one})
-    return {name: pa.concat_tables([one[name] for one in tables if name in one]) for name in names}

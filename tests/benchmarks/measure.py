@@ -232,10 +232,10 @@ class _Recorded(Progress):
         self.seen: list[tuple[int, float, float]] = []
 
     @contextmanager
-    def counting(self, total: int) -> Iterator[Advance]:
+    def counting(self, total: int, videos: bool = False) -> Iterator[Advance]:
         done = 0
 
-        def advance(items: int, failed: int) -> None:
+        def advance(items: int, failed: int, video_s: float = 0, all_s: float = 0) -> None:
             nonlocal done
             done += items
             # Counting the processes takes milliseconds, and a GPU finishes a piece every few of them.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pinakes.jobs.look import BATCH
+from pinakes.jobs.watch import BATCH
 from pinakes.operators.decode import decode, single_thread
 from pinakes.operators.operator import Operator, Picture, available, by_default, create
 from tests.benchmarks.photos import folders, machine, make_archive

@@ -38,7 +38,7 @@ import pyarrow.parquet as pq
 from pinakes.catalog import Catalog
 from pinakes.cluster.connection import connected
 from pinakes.jobs import run
-from pinakes.jobs.look import BATCH
+from pinakes.jobs.watch import BATCH
 from pinakes.operators.decode import decode, single_thread
 from pinakes.operators.operator import Picture, by_default, create
 from tests.benchmarks.measure import Contender, Measured, Work, compare

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pinakes.jobs.look import BATCH
+from pinakes.jobs.watch import BATCH
 from pinakes.operators.decode import decode, single_thread
 from pinakes.operators.operator import Picture, create
 from pinakes.operators.preprocessing import silent

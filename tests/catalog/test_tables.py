@@ -12,17 +12,19 @@ from deltalake import DeltaTable
 
 from pinakes.catalog import Catalog
 from pinakes.operators.operator import available, by_default
+from tests.films import write_film
 from tests.jobs.small_run import loaded, small_jpeg, small_run, stop_sign
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every operator over a stop sign, a plain picture and a broken one, in two commits."""
+    """Every operator over a stop sign, a plain picture and a film, and a broken picture in a second run."""
     folder = tmp_path_factory.mktemp("real")
     archive = folder / "archive"
     archive.mkdir()
     (archive / "stop sign.jpg").write_bytes(stop_sign())
     (archive / "plain.jpg").write_bytes(small_jpeg())
+    write_film(archive / "film.mp4", 3)
     operators = loaded(*by_default())
     small_run(archive, folder / "catalog", operators)
     (archive / "truncated secret.jpg").write_bytes(stop_sign()[:-2000])
@@ -36,7 +38,8 @@ def tables(url: Path) -> dict[str, DeltaTable]:
 
 
 def test_there_is_a_table_for_every_operator_and_three_more(tables: dict[str, DeltaTable]) -> None:
-    filled = {table for name in available() for table in available()[name].load().tables}
+    classes = [entry.load() for entry in available().values()]
+    filled = {table for one in classes for table in (*one.tables, *one.video_tables)}
     assert set(tables) == {"commits", "ledger", "runs"} | filled
     assert {"media", "labels", "objects"} <= filled
 
@@ -87,8 +90,8 @@ def test_statistics_hold_numbers_and_times_only(url: Path, tables: dict[str, Del
     assert seen >= 6
 
 
-#: Of a stop sign and its like there are no faces, and they offend nobody.
-NOTHING_SEEN = ("faces", "embeddings", "moderation")
+#: Of a stop sign and its like there are no faces or people, and they offend nobody.
+NOTHING_SEEN = ("faces", "embeddings", "moderation", "tracks")
 
 
 def test_deltalake_duckdb_and_polars_read_the_same_rows(url: Path, tables: dict[str, DeltaTable]) -> None:

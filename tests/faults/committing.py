@@ -36,7 +36,12 @@ def made_rows(items: list[int], seed: int) -> dict[str, pa.Table]:
             ledger.append({**row, **own, **done, "finished_at": datetime.now(UTC)})
         repeated = {column: [value for value in values for _ in range(FOUND)] for column, values in shared.items()}
         count = len(items) * FOUND
-        columns = {**repeated, "frame_ms": [None] * count, "model": [name] * count, "name": [str(seed)] * count}
+        columns = {
+            **repeated,
+            **dict.fromkeys(("frame_ms", "window_start_ms"), [None] * count),
+            "model": [name] * count,
+            "name": [str(seed)] * count,
+        }
         columns["fingerprint"] = [own["fingerprint"]] * count
         schema = pa.schema([field for field in [*SHARED, *TABLES[name]] if field.name not in ("run_id", "n")])
         results[name] = pa.table(columns).select(schema.names).cast(schema)

@@ -13,9 +13,13 @@ from PIL import Image, ImageDraw
 
 from pinakes.catalog import Catalog
 from pinakes.catalog.catalog import new_run_id
+from pinakes.jobs.finish import Finisher
 from pinakes.jobs.listing import Listing, source_url
 from pinakes.jobs.look import Limits, Looker
-from pinakes.jobs.planning import PlanSummary, make_plan, plan_folder
+from pinakes.jobs.pipeline import Chunk
+from pinakes.jobs.planning import PlanSummary, make_plan, plan_folder, video_fingerprints, write_windows
+from pinakes.jobs.rows import result_tables
+from pinakes.jobs.summary import RunSummary
 from pinakes.operators import models
 from pinakes.operators.decode import single_thread
 from pinakes.operators.operator import Operator, create
@@ -65,21 +69,37 @@ def small_run(
 ) -> PlanSummary:
     """Look at what is due in the source and commit it. The operators are loaded; `media` alone when not given."""
     operators = operators or {"media": create("media")}
+    videos = video_fingerprints(operators, "1fps")
     catalog = Catalog(str(url), create=True)
     catalog.finish()
     run_id = new_run_id()
     run = dict.fromkeys(("spec", "versions"), "{}")
-    run["operators"] = json.dumps({name: {"fingerprint": one.fingerprint} for name, one in operators.items()})
+    prints = {
+        name: {"fingerprint": one.fingerprint, "video_fingerprint": videos.get(name)} for name, one in operators.items()
+    }
+    run["operators"] = json.dumps(prints)
     run |= {"run_id": run_id, "job": "small", "source": source_url(str(source)), "host": "here"}
     catalog.record_run({**run, "status": "started"})
     with make_plan(Listing(str(source)), run["source"], operators, catalog, failed_only=failed_only) as plan:
-        tables = {table: columns for operator in operators.values() for table, columns in operator.tables.items()}
+        tables = result_tables(operators, videos=plan.summary.videos > 0)
         log = catalog.commit_log(run_id, tables, plan.since)
+        finisher = Finisher(
+            catalog, log, operators, videos, "1fps", RunSummary(run_id, "finished", str(url), plan.summary)
+        )
         looker = Looker(operators, LIMITS, lambda positions: None)
-        for chunk in plan.write_chunks(catalog, run_id, workers=1):
-            work = pq.ParquetFile(chunk.file.removeprefix("file://")).read_row_group(chunk.row_group)
-            for _, rows in looker.look(work):
-                log.commit(rows)
+
+        def look(chunks: list[Chunk]) -> None:
+            for chunk in chunks:
+                work = pq.ParquetFile(chunk.file.removeprefix("file://")).read_row_group(chunk.row_group)
+                for _, rows in looker.look(work):
+                    rows, _ = finisher.take(rows)
+                    finisher.committed([(log.commit(rows), rows["ledger"])])
+
+        chunks = plan.write_chunks(catalog, run_id, workers=1)
+        look(chunks)
+        if finisher.windows:
+            look(write_windows(catalog, run_id, finisher.windows, len(chunks)))
+        finisher.finish_left()
         catalog.storage.remove_folder(plan_folder(run_id))
     catalog.record_run({**run, "status": "finished", "items": plan.summary.due})
     return plan.summary

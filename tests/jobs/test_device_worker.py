@@ -14,8 +14,8 @@ import ray
 from pinakes.cluster.placement import Pool
 from pinakes.cluster.watchdog import Advice, Watchdog
 from pinakes.jobs.device_worker import DeviceWorker, Due
-from pinakes.jobs.look import Rows, Sight
 from pinakes.jobs.looker_process import Job
+from pinakes.jobs.rows import Rows, Sight
 from pinakes.operators.device import DeviceOperator, Origin
 from pinakes.operators.operator import PICTURE, Device, Picture, Results
 from tests.jobs.small_run import LIMITS
@@ -52,7 +52,17 @@ class Slow(DeviceOperator):
 
 def due(start: int) -> list[Due]:
     keys = [f"{number:032x}" for number in range(start, start + 8)]
-    items = [{"uri": key, "item_key": key, "operators": ["slow"], "attempts": [1]} for key in keys]
+    items = [
+        {
+            "uri": key,
+            "item_key": key,
+            "operators": ["slow"],
+            "fingerprints": ["0"],
+            "attempts": [1],
+            "window_start_ms": None,
+        }
+        for key in keys
+    ]
     return [Due(Sight(item, "c"), Origin(item["item_key"], None, 1, 1), np.zeros(1)) for item in items]
 
 

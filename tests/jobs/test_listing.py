@@ -109,7 +109,7 @@ def test_an_empty_folder_has_no_batches(tmp_path: Path) -> None:
 
 def test_other_files_are_passed_over_and_counted(photos: Path) -> None:
     expected = names(photos)
-    for name in ("clip.mp4", "clip.MKV", "notes.txt", "list.jsonl", "a.jpg.gz"):
+    for name in ("sound.mp3", "deck.pptx", "notes.txt", "list.jsonl", "a.jpg.gz"):
         (photos / name).write_bytes(b"")
     for name in (".hidden.jpg", "_pinakes-state.jpg", ".thumbnails/a.jpg", "catalogue/_pinakes/a.jpg"):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)

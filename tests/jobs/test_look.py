@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from pinakes.catalog.schema import LEDGER, SHARED
-from pinakes.jobs.look import BATCH, WORK, Limits, Looker, Tables, uncommitted
+from pinakes.jobs.look import Limits, Looker
+from pinakes.jobs.rows import WORK, Tables, uncommitted
+from pinakes.jobs.watch import BATCH
 from pinakes.operators.decode import decode
 from pinakes.operators.operator import PICTURE, Operator, Picture, Results
 from tests.jobs.small_run import LIMITS, jpeg, loaded, small_jpeg, stop_sign
@@ -77,6 +79,8 @@ def work(paths: Sequence[Path], operators: Sequence[str] = ALL, **facts: Any) ->
             "item_key": f"{number:032x}",
             "operators": list(operators),
             "attempts": [1] * len(operators),
+            "fingerprints": [loaded(name)[name].fingerprint if name in ALL else "0" for name in operators],
+            "is_video": False,
             **facts,
         }
         for number, path in enumerate(paths)
@@ -210,7 +214,7 @@ def test_what_the_listing_refused_is_not_opened(photos: list[Path]) -> None:
 
 def test_an_operator_looks_only_at_what_is_due_for_it(photos: list[Path]) -> None:
     rows = work(photos[:3], ["media"]).to_pylist()
-    rows[1] |= {"operators": ["labels", "media"], "attempts": [7, 2]}
+    rows[1] |= {"operators": ["labels", "media"], "attempts": [7, 2], "fingerprints": ["a", "b"]}
     found = look(loaded(*ALL), pa.Table.from_pylist(rows, schema=WORK))
     said = {(row["item_key"][-1], row["operator"], row["attempt"]) for row in found["ledger"].to_pylist()}
     assert said == {("0", "media", 1), ("1", "media", 2), ("1", "labels", 7), ("2", "media", 1)}

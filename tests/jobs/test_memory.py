@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pinakes.jobs.look import WORK, Tables
 from pinakes.jobs.looker_process import Job
+from pinakes.jobs.rows import WORK, Tables
 from pinakes.jobs.supervisor import Supervisor
 from pinakes.operators.operator import create
 from tests.jobs.small_run import LIMITS, jpeg, small_jpeg
@@ -53,6 +53,8 @@ def work(paths: list[Path]) -> pa.Table:
             "size": path.stat().st_size,
             "operators": ["media"],
             "attempts": [1],
+            "fingerprints": ["0"],
+            "is_video": False,
         }
         for number, path in enumerate(paths)
     ]

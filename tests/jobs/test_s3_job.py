@@ -17,7 +17,8 @@ from deltalake import DeltaTable
 
 from pinakes.jobs import fetch
 from pinakes.jobs.errors import SourceError
-from pinakes.jobs.look import WORK, Looker
+from pinakes.jobs.look import Looker
+from pinakes.jobs.rows import WORK
 from pinakes.jobs.source_watch import DOUBTFUL, SourceWatch
 from pinakes.operators.operator import create
 from tests.cluster.nodes import FREE, NEVER_S, Gate, wait
@@ -245,7 +246,14 @@ def test_a_bucket_that_goes_away_is_told_from_objects_that_do(s3: Bucket) -> Non
     fetch._filesystem.cache_clear()  # it keeps the credentials of another test's server
     uris = put_photos(s3, DOUBTFUL + 4)
     work: list[dict[str, Any]] = [
-        {"uri": uri, "item_key": str(number), "operators": ["media"], "attempts": [1]}
+        {
+            "uri": uri,
+            "item_key": str(number),
+            "operators": ["media"],
+            "fingerprints": ["0"],
+            "attempts": [1],
+            "is_video": False,
+        }
         for number, uri in enumerate(uris)
     ]
     looker = Looker({"media": create("media")}, LIMITS, lambda positions: None)

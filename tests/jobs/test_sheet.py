@@ -10,8 +10,10 @@ from PIL import Image
 from pinakes.catalog import Catalog
 from pinakes.catalog.errors import QueryError
 from pinakes.jobs.sheet import GAP, HEIGHT, WIDTH, contact_sheet
+from tests.films import number_in, write_film
 from tests.jobs.small_run import loaded, small_jpeg, small_run, stop_sign
 from tests.jobs.test_cli import pinakes, refused
+from tests.jobs.test_show_video import sign_film
 
 NAMES = ["a sign.jpg", "b plain.jpg", "c gone.jpg", "d changed.jpg", "e Привет 你好.jpg"]
 
@@ -151,3 +153,77 @@ def test_the_command_says_in_one_line_what_it_cannot_do(url: Path, archive: Path
     assert "picture itself" in refused(2, "show", "--grid", 4, "-c", url, "--output", sign, cwd=tmp_path)
     assert sign.read_bytes() == before
     assert list(tmp_path.iterdir()) == []
+
+
+# --- videos
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue of a photo and of films; a stop sign is in the second half of the four seconds of the first.
+
+    Afterwards one film was removed and another one changed.
+    """
+    folder = tmp_path_factory.mktemp("films")
+    seen, numbers = folder / "archive" / "seen", folder / "archive" / "numbers"
+    seen.mkdir(parents=True)
+    numbers.mkdir()
+    sign_film(seen / "a sign.mp4")
+    (seen / "e photo.jpg").write_bytes(small_jpeg(1))
+    small_run(seen, folder / "catalog", loaded("media", "frames", "objects", "labels", "shots"))
+    for name in ("b numbers.mkv", "c gone.mp4", "d changed.mp4"):
+        write_film(numbers / name, 9, size=(160, 90), cuts=(55, 70, 100))
+    small_run(numbers, folder / "catalog", loaded("media", "frames", "shots"))
+    (numbers / "c gone.mp4").unlink()
+    film = bytearray((numbers / "d changed.mp4").read_bytes())
+    film[-1] ^= 1
+    (numbers / "d changed.mp4").write_bytes(film)
+    return folder / "catalog"
+
+
+def test_a_video_has_a_cell_with_a_frame_of_its_middle(films: Path) -> None:
+    sheet = contact_sheet(Catalog(str(films)), 10)
+    assert sheet
+    cells = {Path(one.uri).name: one for one in sheet.cells}
+    assert list(cells) == ["b numbers.mkv", "c gone.mp4", "d changed.mp4", "a sign.mp4", "e photo.jpg"]
+    assert [one.why and one.why.split()[0].strip(":") for one in sheet.cells] == [None, "gone", "changed", None, None]
+    sign, numbers = cells["a sign.mp4"], cells["b numbers.mkv"]
+    assert (sign.frame_ms, numbers.frame_ms, cells["e photo.jpg"].frame_ms) == (1000, 4000, None)
+    assert (sign.caption, numbers.caption) == ("0:01.0 in a sign.mp4", "0:04.0 in b numbers.mkv")
+    assert "stop sign" not in [found.title for found in sign.found]
+    assert number_in(cell(sheet.image, 2, 0, 0)[HEIGHT - 180 :]) == 100
+
+
+def test_the_frame_is_that_of_the_first_row_that_was_asked_for(films: Path) -> None:
+    catalog = Catalog(str(films))
+    sheet = contact_sheet(catalog, 10, "name = 'stop sign'", "objects")
+    assert sheet
+    (one,) = sheet.cells
+    assert one.frame_ms == 2000
+    assert [found.title for found in one.found if found.title == "stop sign"] == ["stop sign"]
+    assert sheet.as_dict()["pictures"] == [{"uri": one.uri, "frame_ms": 2000, "error": None}]
+    later = contact_sheet(catalog, 10, "name = 'stop sign' AND frame_ms > 2500", "objects")
+    assert later
+    assert [one.frame_ms for one in later.cells] == [3000]
+
+
+def test_of_a_stretch_it_is_the_first_frame_that_was_looked_at(films: Path) -> None:
+    def shot(number: int) -> tuple[int | None, int]:
+        where = f"kind = 'shot' AND index = {number} AND uri LIKE '%b numbers%'"
+        sheet = contact_sheet(Catalog(str(films)), 10, where, "segments")
+        assert sheet
+        (one,) = sheet.cells
+        return one.frame_ms, number_in(cell(sheet.image, 1, 0, 0)[HEIGHT - 180 :])
+
+    # The shots begin with the frames 0, 55, 70 and 100 of 25 a second, of which one a second was looked at.
+    assert shot(0) == (0, 0)
+    assert shot(1) == (2200, 55), "of a shot without any such frame its first"
+    assert shot(2) == (3000, 75)
+    assert shot(3) == (4000, 100)
+
+
+def test_no_film_is_read_whole(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pinakes.jobs.sheet.fetch", lambda uri, most: pytest.fail(f"{uri} was fetched"))
+    sheet = contact_sheet(Catalog(str(films)), 10, "media_type = 'video'")
+    assert sheet
+    assert sum(one.picture is not None for one in sheet.cells) == 2

@@ -148,6 +148,14 @@ def test_titles_cover_no_text_and_what_has_no_room_is_numbered(tmp_path: Path) -
     assert pixels.shape[0] == 800
 
 
+def test_a_text_that_fills_the_picture_leaves_room_for_titles(tmp_path: Path) -> None:
+    corners = [{"x": x, "y": y} for x, y in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    named = Told(NAMED, [{"name": "kite", "confidence": 0.9, "box": box(0.2, 0.25, 0.5, 0.5)}])
+    drawn = touched(shown(grey(tmp_path), Told(SHAPES, [{"text": "all", "polygon": corners}], "texts"), named))
+    # Its title stands above its corner, as wide as eight letters.
+    assert drawn[186:194, 206:260].all()
+
+
 def test_boxes_and_names_stay_within_the_picture(tmp_path: Path) -> None:
     rows = [
         {"name": "a thing at the corner", "confidence": 0.5, "box": box(0.97, 0, 0.03, 0.02)},

