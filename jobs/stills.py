@@ -1,6 +1,7 @@
 """Single frames of a video, for eyes: of the film only what leads to them is read and decoded."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -17,8 +18,8 @@ BACK_MS = 200
 
 
 def is_video(uri: str) -> bool:
-    """Whether it is taken for a video: by its name, as a run does."""
-    path = uri.split("?", 1)[0] if "://" in uri else uri
+    """Whether it is taken for a video: by its name, as planning.py does for a whole listing."""
+    path = re.split("[?#]", uri, maxsplit=1)[0] if uri.startswith(("http://", "https://")) else uri
     return PurePosixPath(path.lower()).suffix.lstrip(".") in VIDEOS
 
 

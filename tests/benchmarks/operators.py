@@ -21,8 +21,8 @@ import numpy as np
 
 from pinakes.jobs.watch import BATCH
 from pinakes.operators.decode import decode, single_thread
-from pinakes.operators.operator import Operator, Picture, available, by_default, create
-from tests.benchmarks.photos import folders, machine, make_archive
+from pinakes.operators.operator import Operator, Picture, available, create
+from tests.benchmarks.photos import folders, for_photos, machine, make_archive
 
 #: Photos that are looked at before the clock runs: graphs of open size are compiled, memory is taken.
 WARM_UP = 2 * BATCH
@@ -65,7 +65,7 @@ def main() -> None:
     named = [word for word in arguments.words if word.partition("=")[0] in available()]
     sources = folders([Path(word) for word in arguments.words if word not in named])
     single_thread()
-    operators = dict(chosen(word) for word in named or by_default())
+    operators = dict(chosen(word) for word in named or ["media", *for_photos()])
     print(f"{machine()}; OpenVINO {version('openvino')}")
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "archive"

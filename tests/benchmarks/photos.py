@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pinakes.operators.operator import by_default, create
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 #: `make demo` keeps its photos there.
 DEMO = Path(__file__).parents[2] / ".demo" / "archive"
@@ -21,6 +23,11 @@ def folders(named: Sequence[Path]) -> list[Path]:
     if not found:
         raise SystemExit("name a folder of photos, set PINAKES_EVAL, or run `make demo`")
     return found
+
+
+def for_photos() -> list[str]:
+    """The operators that look at photos without being told how, but for `media`, which has no model."""
+    return [name for name in by_default() if "image" in create(name).media_types and name != "media"]
 
 
 def make_archive(sources: Iterable[Path], photos: int, folder: Path) -> str:

@@ -25,7 +25,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from multiprocessing.synchronize import Barrier
@@ -40,34 +40,44 @@ from pinakes.cluster.connection import connected
 from pinakes.jobs import run
 from pinakes.jobs.watch import BATCH
 from pinakes.operators.decode import decode, single_thread
-from pinakes.operators.operator import Picture, by_default, create
+from pinakes.operators.operator import Operator, Picture, create
 from tests.benchmarks.measure import Contender, Measured, Work, compare
 from tests.benchmarks.peers_daft import daft_udfs
 from tests.benchmarks.peers_ray import ray_data
-from tests.benchmarks.photos import folders, machine, make_archive
+from tests.benchmarks.photos import folders, for_photos, machine, make_archive
 
 #: Photos of the first run for each worker: enough for every process to start and load.
 FEW = 16
 
 
 def bare_loop(work: Work) -> Iterator[None]:
-    """(a): each process its share of the files."""
+    """(a)."""
+    return side_by_side(work, look_at_photos)
+
+
+def side_by_side(work: Work, look: Callable[[list[Path], list[Operator]], None]) -> Iterator[None]:
+    """Each of as many processes as there are workers looks at its share of the files, with loaded operators."""
     spawn = multiprocessing.get_context("spawn")
     files = sorted(work.folder.iterdir())
     step = spawn.Barrier(work.workers + 1)
     shares = [files[one :: work.workers] for one in range(work.workers)]
-    processes = [spawn.Process(target=bare, args=(share, work.operators, step), daemon=True) for share in shares]
+    processes = [spawn.Process(target=_bare, args=(look, share, work.operators, step), daemon=True) for share in shares]
     for process in processes:
         process.start()
     step.wait()  # all models are loaded
     yield
     step.wait()
-    step.wait()  # all photos are looked at
+    step.wait()  # all files are looked at
     yield
     step.wait()
 
 
-def bare(files: list[Path], settings: dict[str, dict[str, Any]], step: Barrier) -> None:
+def _bare(
+    look: Callable[[list[Path], list[Operator]], None],
+    files: list[Path],
+    settings: dict[str, dict[str, Any]],
+    step: Barrier,
+) -> None:
     """One process's share."""
     try:
         single_thread()
@@ -76,18 +86,23 @@ def bare(files: list[Path], settings: dict[str, dict[str, Any]], step: Barrier) 
             operator.load()
         step.wait()
         step.wait()
-        for start in range(0, len(files), BATCH):
-            batch = files[start : start + BATCH]
-            pictures = [
-                Picture(*decode(file.read_bytes(), name=file.name), item_key=file.stem.rjust(32, "0")) for file in batch
-            ]
-            for operator in operators:
-                operator.look(pictures)
+        look(files, operators)
         step.wait()
         step.wait()
     except BaseException:
         step.abort()  # else the others would wait for ever
         raise
+
+
+def look_at_photos(files: list[Path], operators: list[Operator]) -> None:
+    """Each decoded once, in batches of the size that a run has."""
+    for start in range(0, len(files), BATCH):
+        batch = files[start : start + BATCH]
+        pictures = [
+            Picture(*decode(file.read_bytes(), name=file.name), item_key=file.stem.rjust(32, "0")) for file in batch
+        ]
+        for operator in operators:
+            operator.look(pictures)
 
 
 def pinakes_run(work: Work) -> Iterator[None]:
@@ -131,7 +146,7 @@ def main() -> None:
     parser.add_argument("--operators", help="names, with commas between; every operator when not given")
     parser.add_argument("--only", default="abcd", help="contenders, by their letters")
     arguments = parser.parse_intermixed_args()  # folders may stand behind options
-    names = arguments.operators.split(",") if arguments.operators else sorted({*by_default()} - {"media"})
+    names = arguments.operators.split(",") if arguments.operators else for_photos()
     few = FEW * arguments.workers
     if arguments.photos < 3 * few:
         raise SystemExit(f"--photos {arguments.photos} are too few: at least {3 * few} with that many workers")

@@ -15,14 +15,12 @@ its processes took at the most.
 """
 
 import argparse
-import multiprocessing
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -30,53 +28,28 @@ import av
 import numpy as np
 import psutil
 
-from pinakes.cluster.connection import connected
 from pinakes.jobs import run
 from pinakes.jobs.watch import BATCH
-from pinakes.operators.decode import single_thread
 from pinakes.operators.operator import Footage, Operator, Picture, by_default, create
 from pinakes.operators.video import Frame, Video, open_video
 from tests.benchmarks.measure import Measured, Work, compare
 from tests.benchmarks.photos import machine
+from tests.benchmarks.pipeline import pinakes_run, side_by_side
 from tests.films import write_film
 
 MAX_PIXELS = 300_000_000
 
 
 def bare_loop(work: Work) -> Iterator[None]:
-    """(a): each process its share of the films."""
-    spawn = multiprocessing.get_context("spawn")
-    files = sorted(work.folder.iterdir())
-    step = spawn.Barrier(work.workers + 1)
-    shares = [files[one :: work.workers] for one in range(work.workers)]
-    processes = [spawn.Process(target=bare, args=(share, work.operators, step), daemon=True) for share in shares]
-    for process in processes:
-        process.start()
-    step.wait()  # all models are loaded
-    yield
-    step.wait()
-    step.wait()  # all films are looked at
-    yield
-    step.wait()
+    """(a)."""
+    return side_by_side(work, look_at_films)
 
 
-def bare(files: list[Path], settings: dict[str, dict[str, Any]], step: Barrier) -> None:
-    """One process's share."""
-    try:
-        single_thread()
-        operators = [create(name, chosen) for name, chosen in settings.items()]
-        for operator in operators:
-            operator.load()
-        step.wait()
-        step.wait()
-        for file in files:
-            with open_video(str(file), file.name, file.stat().st_size, MAX_PIXELS) as video:
-                look(video, operators)
-        step.wait()
-        step.wait()
-    except BaseException:
-        step.abort()  # else the others would wait for ever
-        raise
+def look_at_films(files: list[Path], operators: list[Operator]) -> None:
+    """Each decoded once."""
+    for file in files:
+        with open_video(str(file), file.name, file.stat().st_size, MAX_PIXELS) as video:
+            look(video, operators)
 
 
 def look(video: Video, operators: Sequence[Operator]) -> None:
@@ -105,15 +78,6 @@ def look(video: Video, operators: Sequence[Operator]) -> None:
             range(len(every)),
         )
         operator.watch(footage)
-
-
-def pinakes_run(work: Work) -> Iterator[None]:
-    """(b)."""
-    with connected(work.workers):
-        yield
-        summary = run(work.folder, catalog=work.out, operators=work.operators, workers=work.workers)
-        assert summary.total("failed") == 0, summary.looks
-        yield
 
 
 def films(folders: Sequence[Path], scratch: Path) -> list[Path]:

@@ -14,14 +14,15 @@ from tests.jobs.small_run import jpeg, small_jpeg, small_run, stop_sign
 
 @pytest.fixture(scope="module")
 def operators(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Operator]:
-    """Every one; of faces all that can be asked for, of moderation a row for every picture."""
+    """Every one that looks at stills; of faces all that can be asked for, of moderation a row for every picture."""
     settings = {
         "embeddings": {"model": str(tiny_models.make("dinov2", tmp_path_factory.mktemp("model")))},
         "faces": {"age": True, "gender": True, "emotions": True},
         "moderation": {"min_confidence": 0},
     }
     single_thread()
-    made = {name: create(name, settings.get(name)) for name in available()}
+    every = {name: create(name, settings.get(name)) for name in available()}
+    made = {name: one for name, one in every.items() if "image" in one.media_types}
     for operator in made.values():
         operator.resolve("cpu")
         operator.fetch("cpu")

@@ -16,6 +16,7 @@ from pinakes.catalog import Catalog
 from pinakes.operators.decode import decode
 from tests import tiny_models
 from tests.cluster.nodes import install_operator
+from tests.films import write_film
 from tests.jobs.photos import write_photos
 from tests.jobs.small_run import small_jpeg, stop_sign
 
@@ -211,7 +212,8 @@ def through_pools(chunks, made, *arguments):
     return real(chunks, replace(made, pools=pools, piece=24), *arguments)
 if job["placement"]:
     running.look_at = through_pools
-print(json.dumps(running.run(job["source"], job["catalog"], job["operators"], device="cpu").as_dict()))
+words = job["source"], job["catalog"], job["operators"]
+print(json.dumps(running.run(*words, device="cpu", video={"sample": "keyframes"}).as_dict()))
 """
 
 
@@ -219,6 +221,8 @@ print(json.dumps(running.run(job["source"], job["catalog"], job["operators"], de
 def test_models_answer_in_pools_as_they_do_beside_the_decoder(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 30)
     (tmp_path / "photos" / "sign.jpg").write_bytes(stop_sign())
+    write_film(tmp_path / "photos" / "short.mp4", 3)
+    write_film(tmp_path / "photos" / "long.mp4", 320, fps=1, size=(96, 64), gop=10)  # two windows
     operators = {
         "labels": {"model": str(tiny_models.make("clip", tmp_path / "clip")), "vocabulary": "coco"},
         "objects": {"model": str(tiny_models.make("yolos", tmp_path / "yolos")), "min_confidence": 0.1},
@@ -238,7 +242,7 @@ def test_models_answer_in_pools_as_they_do_beside_the_decoder(tmp_path: Path) ->
         catalog = Catalog(words["catalog"])
         found[placement] = {
             table: catalog.sql(f"SELECT * EXCLUDE (run_id, n) FROM {table} ORDER BY ALL").to_pylist()
-            for table in ("labels", "objects", "embeddings", "properties")
+            for table in ("labels", "objects", "embeddings", "properties", "frames", "spans")
         }
         ledger = catalog.sql("SELECT operator, status, sum(results) AS rows FROM ledger GROUP BY ALL ORDER BY ALL")
         found[placement]["ledger"] = ledger.to_pylist()
@@ -247,6 +251,6 @@ def test_models_answer_in_pools_as_they_do_beside_the_decoder(tmp_path: Path) ->
         assert len(found["fan-out"][table]) == len(expected)
         for ours, theirs in zip(found["fan-out"][table], expected, strict=True):
             # Batches of other sizes are added up in another order.
-            near = {"confidence": 1e-4, "vector": 1e-4}
+            near = dict.fromkeys(("confidence", "vector", "max_confidence", "mean_confidence"), 1e-4)
             for name, value in theirs.items():
                 assert ours[name] == (pytest.approx(value, abs=near[name]) if name in near else value), (table, name)

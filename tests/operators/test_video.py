@@ -223,14 +223,23 @@ def test_pictures_have_the_canonical_size(tmp_path, size, canonical):
 COLOURS = [(200, 30, 30), (20, 180, 40), (30, 40, 210), (220, 220, 220), (16, 16, 16), (128, 64, 32)]
 
 
-@pytest.mark.parametrize("full_range", [False, True])
-@pytest.mark.parametrize(("size", "bt709"), [((320, 180), False), ((320, 180), True), ((1920, 1080), True)])
-@pytest.mark.parametrize("said", [True, False])
-def test_colours_are_right(tmp_path, full_range, bt709, size, said):
-    if full_range and not said:
-        pytest.skip("nobody could know")
-    if not said and bt709 and size[0] < 1280:
-        pytest.skip("small films are taken for BT.601 unless they say otherwise")
+SMALL, LARGE = (320, 180), (1920, 1080)
+
+
+#: Size, BT.709, full range, and whether the film says so; unsaid a small film is taken for BT.601, limited.
+@pytest.mark.parametrize(
+    ("size", "bt709", "full_range", "said"),
+    [
+        *(
+            (size, bt709, full, True)
+            for size, bt709 in ((SMALL, False), (SMALL, True), (LARGE, True))
+            for full in (0, 1)
+        ),
+        (SMALL, False, False, False),
+        (LARGE, True, False, False),
+    ],
+)
+def test_colours_are_right(tmp_path, size, bt709, full_range, said):
     picture = np.repeat(np.repeat(np.array([COLOURS], np.uint8), size[1], 0), size[0] // len(COLOURS), 1)
     picture = np.pad(picture, ((0, 0), (0, size[0] - picture.shape[1]), (0, 0)), "edge")
     path = tmp_path / "film.mp4"
