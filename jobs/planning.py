@@ -137,12 +137,12 @@ class Plan:
         A chunk has `full` stills where there are enough of them, or some videos.
         """
         chunks: list[Chunk] = []
-        for is_video, items, most in (
-            (False, self.summary.due - self.summary.videos, full),
-            (True, self.summary.videos, VIDEO_CHUNK),
+        for is_video, items, least, most in (
+            (False, self.summary.due - self.summary.videos, MIN_CHUNK, full),
+            (True, self.summary.videos, 1, VIDEO_CHUNK),
         ):
             if items:
-                size = chunk_size(items, workers, most)
+                size = chunk_size(items, workers, most, least)
                 found = self._connection.sql(_WORK, params={"is_video": is_video})
                 reader = found.to_arrow_reader(size * ROW_GROUPS_PER_FILE)
                 batches = (pa.Table.from_batches([batch]) for batch in reader)
@@ -200,13 +200,13 @@ def sweep(catalog: Catalog) -> None:
             catalog.storage.remove_folder(plan_folder(run_id))
 
 
-def chunk_size(items: int, workers: int, full: int = FULL_CHUNK) -> int:
+def chunk_size(items: int, workers: int, full: int = FULL_CHUNK, least: int = MIN_CHUNK) -> int:
     """Small enough that all workers end together, large enough that Ray has at most some thousand chunks to hold.
 
     A chunk costs some 70 ms of CPU besides its work, in the driver, Ray and the actor.
     """
     even = math.ceil(items / (workers * 16))
-    return max(min(max(even, MIN_CHUNK), full), math.ceil(items / MAX_CHUNKS))
+    return max(min(max(even, least), full), math.ceil(items / MAX_CHUNKS))
 
 
 @contextmanager

@@ -172,7 +172,8 @@ def measure_speed(arguments: argparse.Namespace, names: list[str]) -> None:
         for place, count in ((start, arguments.workers), (archive, arguments.films)):
             place.mkdir()
             for number in range(count):
-                source = sources[number % len(sources)] if place is archive else sources[0]
+                # Each process of the bare loop gets one of each.
+                source = sources[number // arguments.workers % len(sources)] if place is archive else sources[0]
                 shutil.copy(source, place / f"{number:03d}{source.suffix}")
         few, all_s = seconds_of(sorted(start.iterdir())), seconds_of(sorted(archive.iterdir()))
         print(f"{arguments.films} films, {all_s:.0f} s, copies of {', '.join(path.name for path in sources)}")

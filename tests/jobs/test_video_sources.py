@@ -8,6 +8,8 @@ from PIL import Image
 
 from pinakes.catalog import Catalog
 from pinakes.jobs import fetch, run
+from pinakes.jobs.listing import Listing, source_url
+from pinakes.jobs.planning import make_plan
 from pinakes.jobs.spec import VideoSpec
 from tests.films import write_film
 from tests.jobs.photos import write_photos
@@ -93,3 +95,17 @@ def test_another_sampling_looks_at_videos_again_and_at_no_still(tmp_path: Path) 
     # To go back to the first costs nothing, and counts again.
     assert times == {"1fps": [1000 * second for second in range(10)], "keyframes": [0, 2000, 4000, 6000, 8000]}
     assert [row["n"] for row in rows(catalog, "SELECT count(*) AS n FROM properties")] == [3 + 10 + 5]
+
+
+def test_a_few_films_are_shared_out(tmp_path: Path) -> None:
+    """A film is the work of minutes: no worker gets four while another has none."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for number in range(4):
+        (archive / f"{number}.mp4").write_bytes(b"")
+    write_photos(archive, 4)
+    catalog = Catalog(str(tmp_path / "catalog"), create=True)
+    with make_plan(Listing(str(archive)), source_url(str(archive)), loaded("media", "frames"), catalog) as plan:
+        assert (plan.summary.due, plan.summary.videos) == (8, 4)
+        chunks = plan.write_chunks(catalog, "run", workers=2)
+    assert len(chunks) == 4 + 1
