@@ -111,7 +111,7 @@ class PlanSummary:
     looks: dict[str, int]  # by operator
     videos: int  # of those items, and their looks
     video_looks: int
-    passed_over: int  # files whose names say that they are no pictures
+    passed_over: int  # files whose names say that they are no media
     remarks: list[str] = field(default_factory=list)  # what one should know of the operators with these settings
 
 

@@ -105,7 +105,8 @@ def seconds_of(paths: Sequence[Path]) -> float:
 def long_film(path: Path, hours: float) -> None:
     """One minute of 1080p, coded once, and its packets written again and again."""
     minute = path.with_name("minute.mp4")
-    write_film(minute, 60, size=(1920, 1080), noise=3, cuts=[250, 900], gop=250)
+    # 12 Mbit/s: what a good camera or a disc has.
+    write_film(minute, 60, size=(1920, 1080), noise=3, cuts=[250, 900], gop=250, encoder_options={"crf": "26"})
     with av.open(str(path), "w") as output, av.open(str(minute)) as first:
         stream = output.add_stream_from_template(first.streams.video[0])
         for repeat in range(round(hours * 60)):

@@ -13,8 +13,8 @@ from pinakes.operators.operator import Operator, create
 from tests.films import write_film
 from tests.jobs.small_run import small_run
 
-WINDOW_MS = 60_000
-SECONDS = 150
+WINDOW_MS = 30_000
+SECONDS = 75
 
 
 @pytest.fixture(autouse=True)

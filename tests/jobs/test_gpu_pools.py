@@ -247,7 +247,7 @@ def test_models_answer_in_pools_as_they_do_beside_the_decoder(tmp_path: Path) ->
         ledger = catalog.sql("SELECT operator, status, sum(results) AS rows FROM ledger GROUP BY ALL ORDER BY ALL")
         found[placement]["ledger"] = ledger.to_pylist()
     for table, expected in found[""].items():
-        assert len(expected) >= 5
+        assert len(expected) >= (1 if table == "spans" else 5)
         assert len(found["fan-out"][table]) == len(expected)
         for ours, theirs in zip(found["fan-out"][table], expected, strict=True):
             # Batches of other sizes are added up in another order.

@@ -15,7 +15,7 @@ from tests.jobs.photos import write_photos
 from tests.jobs.small_run import loaded, small_run
 
 LIGHT = ("media", "frames", "properties")
-WINDOW_MS = 60_000
+WINDOW_MS = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two and a half minutes: three windows in these tests."""
+    """A minute and a quarter: three windows in these tests."""
     folder = tmp_path_factory.mktemp("long")
-    write_film(folder / "long.mp4", 150, fps=5, size=(160, 90), cuts=[298, 500], black=[(590, 610)])
+    write_film(folder / "long.mp4", 75, fps=5, size=(160, 90), cuts=[148, 250], black=[(295, 305)])
     return folder
 
 
@@ -96,10 +96,10 @@ def test_rows_do_not_depend_on_how_a_video_was_cut(
             for table in ("media", "frames", "properties", "labels", "spans", "segments", "tracks")
         }
         windows = rows(catalog, "SELECT DISTINCT window_start_ms AS start FROM latest_labels ORDER BY 1")
-        assert [row["start"] for row in windows] == ([0, 60_000, 120_000] if length == WINDOW_MS else [None])
+        assert [row["start"] for row in windows] == ([0, 30_000, 60_000] if length == WINDOW_MS else [None])
     assert found[WINDOW_MS] == found[10 * WINDOW_MS]
     shots = [row for row in found[WINDOW_MS]["segments"] if row["kind"] == "shot"]
-    assert {298, 500} <= {row["start_frame"] for row in shots}
+    assert {148, 250} <= {row["start_frame"] for row in shots}
 
 
 class Killed(BaseException):
@@ -146,7 +146,7 @@ def test_a_run_goes_on_in_the_middle_of_a_video(
     starts = {row["window_start_ms"] for row in looks if row["operator"] == "properties"}
     assert starts == {None, 0, WINDOW_MS, 2 * WINDOW_MS}
     times = rows(tmp_path / "catalog", "SELECT frame_ms FROM latest_properties ORDER BY 1")
-    assert [row["frame_ms"] for row in times] == [1000 * second for second in range(150)]
+    assert [row["frame_ms"] for row in times] == [1000 * second for second in range(75)]
 
 
 @pytest.mark.usefixtures("short_windows")
@@ -157,9 +157,9 @@ def test_a_window_that_fails_costs_itself_alone_and_is_tried_again_alone(
     small_run(long_film, tmp_path / "catalog", stumbling)
     (row,) = rows(tmp_path / "catalog", "FROM latest_ledger WHERE operator = 'properties' AND window_start_ms IS NULL")
     assert (row["status"], row["error_code"]) == ("failed", "operator_failed")
-    assert row["error_message"] == "1 of 3 windows failed, one at 60 s: at 60.000 s: ValueError: here"
+    assert row["error_message"] == "1 of 3 windows failed, one at 30 s: at 30.000 s: ValueError: here"
     times = rows(tmp_path / "catalog", "SELECT frame_ms FROM latest_properties ORDER BY 1")
-    assert [row["frame_ms"] for row in times] == [1000 * second for second in (*range(60), *range(120, 150))]
+    assert [row["frame_ms"] for row in times] == [1000 * second for second in (*range(30), *range(60, 75))]
     assert small_run(long_film, tmp_path / "catalog", stumbling).due == 0
     Stumbling.stumbles = None
     small_run(long_film, tmp_path / "catalog", stumbling, failed_only=True)
@@ -171,4 +171,4 @@ def test_a_window_that_fails_costs_itself_alone_and_is_tried_again_alone(
         (WINDOW_MS, 2, "ok"), (None, 2, "ok"),
     }  # fmt: skip
     times = rows(tmp_path / "catalog", "SELECT frame_ms FROM latest_properties ORDER BY 1")
-    assert [row["frame_ms"] for row in times] == [1000 * second for second in range(150)]
+    assert [row["frame_ms"] for row in times] == [1000 * second for second in range(75)]
