@@ -99,10 +99,11 @@ def _tried(read: Callable[[], Answer]) -> Answer:
     except MediaError:
         raise
     except Exception as error:  # every file system has its own errors
-        raise _media_error(error) from None
+        raise media_error(error) from None
 
 
-def _media_error(error: Exception) -> MediaError:
+def media_error(error: Exception) -> MediaError:
+    """What a filesystem's error says of the item."""
     if isinstance(error, FileNotFoundError):
         return MediaError(ErrorCode.NOT_FOUND, "the file is not there any more")
     if isinstance(error, PermissionError):

@@ -215,7 +215,7 @@ class Finisher:
     def _make(self, item: Item, looks: list[dict[str, Any]], seen: Tables, sampled: np.ndarray, made: Rows) -> None:
         """The rows of the whole, and for each operator that is due the item's own row of the ledger."""
         whole = Sight(item, item["content_id"])
-        facts = MediaFacts(media_type="video", **{name: item[name] for name in FACTS.names}, size=item["size"] or 0)
+        facts = MediaFacts(media_type="video", **{name: item[name] for name in FACTS.names}, size=item["size"])
         failures = _failures(looks, len(item["window_starts"]))
         if item["window_starts"]:
             look_at_container(item, facts, self._operators, made)

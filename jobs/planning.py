@@ -109,8 +109,7 @@ class PlanSummary:
     gone: int  # looked at by an earlier run over this source, and not there any more
     due: int  # items that this run looks at
     looks: dict[str, int]  # by operator
-    videos: int  # of those items, and their looks
-    video_looks: int
+    videos: int  # of those that are due
     passed_over: int  # files whose names say that they are no media
     remarks: list[str] = field(default_factory=list)  # what one should know of the operators with these settings
 
@@ -319,9 +318,9 @@ def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: in
     items, due, gone = connection.execute(
         "SELECT (SELECT count(*) FROM listed), (SELECT count(*) FROM unfinished WHERE now), (SELECT items FROM gone)"
     ).fetchall()[0]
-    videos, video_looks = connection.execute(
-        "SELECT count(DISTINCT item), count(*) FROM due JOIN listed ON listed.rowid = due.item WHERE now AND is_video"
-    ).fetchall()[0]
+    videos = connection.execute(
+        "SELECT count(*) FROM unfinished JOIN listed ON listed.rowid = unfinished.item WHERE now AND is_video"
+    ).fetchall()[0][0]
     looks = dict(
         connection.execute("SELECT operator, count(*) FROM due WHERE now GROUP BY operator ORDER BY 1").fetchall()
     )
@@ -337,6 +336,5 @@ def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: in
         due=due,
         looks=looks,
         videos=videos,
-        video_looks=video_looks,
         passed_over=passed_over,
     )

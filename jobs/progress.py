@@ -43,14 +43,14 @@ class Progress:
     def counting(self, total: int, videos: bool = False) -> Iterator[Advance]:
         """Show how many of `total` items are finished, the rate, and the time left.
 
-        Where there are videos, which differ in length by a factor of ten thousand, the rate is that of their hours.
+        Videos differ in length by a factor of ten thousand: where there are some, the time left goes by their hours.
         """
         rate = VideoRate() if videos else Rate()
         with self._bar(total, rate) if self._console.is_terminal else self._lines(total, rate) as advance:
             yield advance
 
     @contextmanager
-    def _bar(self, total: int, rate: "Rate | VideoRate") -> Iterator[Advance]:
+    def _bar(self, total: int, rate: "Rate") -> Iterator[Advance]:
         columns = (
             TextColumn("looking"),
             BarColumn(),
@@ -70,7 +70,7 @@ class Progress:
             yield advance
 
     @contextmanager
-    def _lines(self, total: int, rate: "Rate | VideoRate") -> Iterator[Advance]:
+    def _lines(self, total: int, rate: "Rate") -> Iterator[Advance]:
         said = time.monotonic()
 
         def advance(items: int, failed: int, video_s: float = 0, all_s: float = 0) -> None:
@@ -108,29 +108,31 @@ class Rate:
         return (self.done - self._first) / seconds if self.done > self._first and seconds > 0 else 0.0
 
 
-class VideoRate:
-    """Hours of video, and how many times quicker than they play, since the start of the work."""
+class VideoRate(Rate):
+    """Besides, hours of video, and how many times quicker than they play, since the start of the work."""
 
     def __init__(self) -> None:
-        self.done = 0
-        self._began = time.monotonic()
+        super().__init__()
+        self._started = time.monotonic()
         self._video_s = self._all_s = 0.0
 
     def add(self, items: int, video_s: float = 0, all_s: float = 0) -> None:
         """So many items, and seconds of video, more are finished."""
-        self.done += items
+        super().add(items)
         self._video_s += video_s
         self._all_s = all_s
 
     def said(self, total: int) -> str:
-        """The hours and the speed, and what time is left once it is known how much there is."""
-        if not self._video_s:
-            return ""
-        speed = self._video_s / (time.monotonic() - self._began)
-        if self._all_s <= self._video_s:
-            return f"{hours(self._video_s)} of video, {speed:.1f} times its speed"
-        left = _time((self._all_s - self._video_s) / speed)
-        return f"{hours(self._video_s)} of {hours(self._all_s)} of video, {speed:.1f} times its speed, {left} left"
+        """Both rates, and what time is left once it is known how much video there is."""
+        parts = [f"{self.per_s:.1f}/s"] if self.per_s else []
+        if self._video_s:
+            speed = self._video_s / (time.monotonic() - self._started)
+            known = self._all_s > self._video_s
+            parts.append(f"{hours(self._video_s)}{f' of {hours(self._all_s)}' if known else ''} of video")
+            parts.append(f"{speed:.1f} times its speed")
+            if known:
+                parts.append(f"{_time((self._all_s - self._video_s) / speed)} left")
+        return ", ".join(parts)
 
 
 def _time(seconds: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pinakes.catalog.schema import TIMESTAMP
-from pinakes.jobs.fetch import opened
+from pinakes.jobs.fetch import media_error, opened
 from pinakes.jobs.rows import WORK, Item, Rows, Sight, Tables, without_operators
 from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import Footage, MediaFacts, Operator, Picture, Sampling
@@ -99,6 +99,9 @@ class Watcher:
                     found = _watched(video, window, self._look(position, item, video, window, rows))
         except MediaError as error:
             rows.fail(item, failing, error.code, str(error), content_id)
+        except OSError as error:
+            said = media_error(error)
+            rows.fail(item, failing, said.code, str(said), content_id)
         except MemoryError:
             rows.fail(item, failing, ErrorCode.OUT_OF_MEMORY, "not enough memory to decode it", content_id)
         except Exception as error:  # decoders raise all sorts on broken files
@@ -119,7 +122,7 @@ class Watcher:
             found |= _watched(video, windows[0], sampled) if seeing else {}
         about = {name: getattr(video.facts, name) for name in FACTS.names}
         starts = [] if whole else [window.start_ms for window in windows]
-        row = {**item, **about, "window_starts": starts, "sampled": sampled}
+        row = {**item, **about, "size": video.facts.size, "window_starts": starts, "sampled": sampled}
         found[OPENED] = pa.Table.from_pylist([row], OPENED_SCHEMA)
         if not whole:
             found[WINDOWS] = pa.Table.from_pylist(list(self._work(item, windows)), WORK)

@@ -380,6 +380,5 @@ def _unidentified(data: bytes, name: str) -> MediaError:
         return MediaError(ErrorCode.UNSUPPORTED_FORMAT, f"{what} are not read (read are: {_READABLE})")
     if not formats.claims_media(name):
         return MediaError(ErrorCode.NOT_MEDIA, "is not a picture, and its name does not say so")
-    looks = data[:256].lstrip().lower()
-    what = "is HTML and not an image" if looks.startswith((b"<!doctype html", b"<html")) else "is not an image"
+    what = "is HTML and not an image" if formats.is_html(data) else "is not an image"
     return MediaError(ErrorCode.UNSUPPORTED_FORMAT, f"{what} of a kind that is read ({_READABLE})")

@@ -48,6 +48,11 @@ def claims_media(name: str) -> bool:
     return PurePosixPath(name.lower()).suffix.lstrip(".") in _EXTENSIONS
 
 
+def is_html(data: bytes) -> bool:
+    """What servers send in place of a file, under its name."""
+    return data[:256].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
 def not_read(kind: str) -> str | None:
     """In words, what a kind of media is that is recognised but not read; None for one that is read."""
     return _NOT_READ.get(kind)

@@ -31,6 +31,12 @@ DECODE_RULE = "dct-area-960/2"
 #: video.py.
 FRAME_RULE = "area-960/1"
 
+
+def described(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    """A column of a table, whose metadata says what it means and in which unit."""
+    return pa.field(name, kind, metadata={"description": description})
+
+
 #: A box as ratios of the upright picture, the origin at its top left.
 BOX = pa.struct(
     [

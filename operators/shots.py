@@ -21,7 +21,16 @@ from pydantic import Field
 
 from pinakes.operators import models
 from pinakes.operators.graph import Precision
-from pinakes.operators.operator import PICTURE, Footage, MediaFacts, Operator, OperatorConfig, Results, WholeVideo
+from pinakes.operators.operator import (
+    PICTURE,
+    Footage,
+    MediaFacts,
+    Operator,
+    OperatorConfig,
+    Results,
+    WholeVideo,
+    described,
+)
 from pinakes.operators.timecode import timecode
 from pinakes.operators.transnet import REACH, TransNet
 
@@ -38,33 +47,29 @@ APART, STILL = 12, 3.0
 PART_OF_ONE = 0.5
 
 
-def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"description": description})
-
-
 MARKS = pa.schema(
     [
-        _described(
+        described(
             "kind",
             pa.string(),
             "cut: between two shots, hard or gradual; black: a stretch of black frames; window: the frames that the "
             "window has; edge: frames at the window's edge that are a cut if the neighbouring window has its middle",
         ),
-        _described("start_ms", pa.int64(), "time of start_frame, in milliseconds"),
-        _described(
+        described("start_ms", pa.int64(), "time of start_frame, in milliseconds"),
+        described(
             "end_ms", pa.int64(), "time of end_frame, in milliseconds; past the video's last frame, when it ends"
         ),
-        _described(
+        described(
             "start_frame",
             pa.int64(),
             "first frame, counted from the window's first; of a cut or an edge the first of neither shot",
         ),
-        _described(
+        described(
             "end_frame",
             pa.int64(),
             "the frame after the last; of a cut the new shot's first, the same as start_frame where it is hard",
         ),
-        _described(
+        described(
             "confidence",
             pa.float32(),
             "0 to 1: of a cut or an edge the model's highest, of black frames the least share of pixels that are black",
@@ -74,22 +79,22 @@ MARKS = pa.schema(
 
 SEGMENTS = pa.schema(
     [
-        _described("kind", pa.string(), "shot, or black_frames, which may lie within a shot"),
-        _described("index", pa.int32(), "the shot's number in the video, from 0; null for black_frames"),
-        _described("start_ms", pa.int64(), "time of the first frame, in milliseconds, rounded down"),
-        _described("end_ms", pa.int64(), "when its last frame ceases to be shown: time of the frame after it"),
-        _described("duration_ms", pa.int64(), "end_ms less start_ms"),
-        _described("start_frame", pa.int64(), "number of the first frame in the video, from 0"),
-        _described("end_frame", pa.int64(), "number of the last frame, which is still part of it"),
-        _described("frames", pa.int64(), "how many frames"),
-        _described(
+        described("kind", pa.string(), "shot, or black_frames, which may lie within a shot"),
+        described("index", pa.int32(), "the shot's number in the video, from 0; null for black_frames"),
+        described("start_ms", pa.int64(), "time of the first frame, in milliseconds, rounded down"),
+        described("end_ms", pa.int64(), "when its last frame ceases to be shown: time of the frame after it"),
+        described("duration_ms", pa.int64(), "end_ms less start_ms"),
+        described("start_frame", pa.int64(), "number of the first frame in the video, from 0"),
+        described("end_frame", pa.int64(), "number of the last frame, which is still part of it"),
+        described("frames", pa.int64(), "how many frames"),
+        described(
             "start_timecode",
             pa.string(),
             "of start_frame by SMPTE: HH:MM:SS:FF, or HH:MM:SS;FF at 29.97 and 59.94 frames a second; null where the "
             "rate is unknown",
         ),
-        _described("end_timecode", pa.string(), "the same of end_frame"),
-        _described(
+        described("end_timecode", pa.string(), "the same of end_frame"),
+        described(
             "confidence",
             pa.float32(),
             "0 to 1: of a shot that of the less certain of its two ends, where the video's own are certain; of "

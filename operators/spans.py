@@ -8,32 +8,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pinakes.operators.operator import WholeVideo
+from pinakes.operators.operator import WholeVideo, described
 
 #: So many sampled frames in a row without the label do not end a run.
 BRIDGED = 1
 
 
-def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"description": description})
-
-
 SPANS = pa.schema(
     [
-        _described("kind", pa.string(), "the operator whose rows, in the table of its name: labels or moderation"),
-        _described("name", pa.string(), "the label"),
-        _described("start_ms", pa.int64(), "time of the first sampled frame that has it, in milliseconds"),
-        _described(
+        described("kind", pa.string(), "the operator whose rows, in the table of its name: labels or moderation"),
+        described("name", pa.string(), "the label"),
+        described("start_ms", pa.int64(), "time of the first sampled frame that has it, in milliseconds"),
+        described(
             "end_ms",
             pa.int64(),
             "time of the first sampled frame after those that have it, or of the video's end: until then it held, as "
             "far as is known",
         ),
-        _described(
+        described(
             "frames", pa.int32(), f"sampled frames that have it; {BRIDGED} without it in between does not end the span"
         ),
-        _described("max_confidence", pa.float32(), "the highest of its frames, 0 to 1, as in the table it is from"),
-        _described("mean_confidence", pa.float32(), "mean over the frames that have it"),
+        described("max_confidence", pa.float32(), "the highest of its frames, 0 to 1, as in the table it is from"),
+        described("mean_confidence", pa.float32(), "mean over the frames that have it"),
     ]
 )
 

@@ -16,16 +16,12 @@ from pydantic import Field
 
 from pinakes.operators.assignment import assigned
 from pinakes.operators.following import FACE_REACH, PERSON_REACH, Moments, Seen, follow
-from pinakes.operators.operator import BOX, Operator, OperatorConfig, WholeVideo
+from pinakes.operators.operator import BOX, Operator, OperatorConfig, WholeVideo, described
 from pinakes.operators.shots import segments
 
 #: Of two boxes in one frame that overlap by more (intersection over union) the less confident is left out: models with
 #: a vocabulary do not do that themselves.
 SAME_BOX = 0.7
-
-
-def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"description": description})
 
 
 _BOX_OF_FRAME = pa.struct(
@@ -38,20 +34,20 @@ _BOX_OF_FRAME = pa.struct(
 
 TRACKS = pa.schema(
     [
-        _described("track_id", pa.string(), "32 hex digits; the same for the same item, kind, time and place of entry"),
-        _described("kind", pa.string(), "person or face"),
-        _described("start_ms", pa.int64(), "entry: time of the first sampled frame it is seen in, in milliseconds"),
-        _described("end_ms", pa.int64(), "exit: time of the last sampled frame it is seen in"),
-        _described("frames", pa.int32(), "sampled frames it is seen in"),
-        _described("confidence", pa.float32(), "mean over those frames of the score in objects or faces, 0 to 1"),
-        _described("max_confidence", pa.float32(), "the highest of these scores"),
-        _described(
+        described("track_id", pa.string(), "32 hex digits; the same for the same item, kind, time and place of entry"),
+        described("kind", pa.string(), "person or face"),
+        described("start_ms", pa.int64(), "entry: time of the first sampled frame it is seen in, in milliseconds"),
+        described("end_ms", pa.int64(), "exit: time of the last sampled frame it is seen in"),
+        described("frames", pa.int32(), "sampled frames it is seen in"),
+        described("confidence", pa.float32(), "mean over those frames of the score in objects or faces, 0 to 1"),
+        described("max_confidence", pa.float32(), "the highest of these scores"),
+        described(
             "person_track_id", pa.string(), "of a face: track of the person in whose box it mostly is; null if in none"
         ),
-        _described(
+        described(
             "face_ids", pa.list_(pa.string()), "rows of faces, and of embeddings, in order of time; none of a person"
         ),
-        _described(
+        described(
             "boxes",
             pa.list_(_BOX_OF_FRAME),
             "of every frame it is seen in, in order of time: ratios of the upright picture",

@@ -159,8 +159,7 @@ def _not_a_video(head: bytes, name: str) -> MediaError:
         return MediaError(ErrorCode.UNSUPPORTED_FORMAT, f"is no video but {what}")
     if not formats.claims_media(name):
         return MediaError(ErrorCode.NOT_MEDIA, "is not a video, and its name does not say so")
-    looks = head[:256].lstrip().lower()
-    what = "is HTML and not a video" if looks.startswith((b"<!doctype html", b"<html")) else "is not a video"
+    what = "is HTML and not a video" if formats.is_html(head) else "is not a video"
     return MediaError(ErrorCode.UNSUPPORTED_FORMAT, f"{what} of a kind that is read ({_READABLE})")
 
 

@@ -1,5 +1,7 @@
 """Videos as archives have them: in buckets, under wrong names, broken; and a change of the sampling."""
 
+import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pinakes.catalog import Catalog
-from pinakes.jobs import fetch, run
+from pinakes.jobs import fetch, run, watch
 from pinakes.jobs.listing import Listing, source_url
 from pinakes.jobs.planning import make_plan
 from pinakes.jobs.spec import VideoSpec
@@ -109,3 +111,33 @@ def test_a_few_films_are_shared_out(tmp_path: Path) -> None:
         assert (plan.summary.due, plan.summary.videos) == (8, 4)
         chunks = plan.write_chunks(catalog, "run", workers=2)
     assert len(chunks) == 4 + 1
+
+
+def test_the_size_of_a_long_film_is_the_files_where_the_listing_does_not_say_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film.mp4"
+    write_film(film, 75, fps=2, size=(160, 90))
+    (tmp_path / "list.jsonl").write_text(json.dumps({"source-ref": f"file://{film}", "version": "1"}) + "\n")
+    monkeypatch.setattr(watch, "WINDOW_MS", 30_000)
+    small_run(tmp_path / "list.jsonl", tmp_path / "catalog", loaded(*LIGHT))
+    assert rows(tmp_path / "catalog", "SELECT size FROM latest_media") == [{"size": film.stat().st_size}]
+
+
+def test_a_disk_that_does_not_answer_is_tried_again_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_film(archive / "film.mp4", 2)
+
+    def fails(*_: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(watch, "open_video", fails)
+    small_run(archive, tmp_path / "catalog", loaded(*LIGHT))
+    codes = rows(tmp_path / "catalog", "SELECT DISTINCT error_code FROM latest_ledger")
+    assert codes == [{"error_code": "unreachable"}]
+    monkeypatch.undo()
+    small_run(archive, tmp_path / "catalog", loaded(*LIGHT))
+    assert rows(tmp_path / "catalog", "SELECT DISTINCT status FROM latest_ledger") == [{"status": "ok"}]
