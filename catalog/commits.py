@@ -19,6 +19,10 @@ What happens when a process dies, in order of time:
 Two drivers that looked at the same item: who writes its row first keeps it; the other reads that row before its own
 commit and drops what is in it. delta-rs takes a second commit with a transaction number that is already there, unless
 it comes from a snapshot older than the first; so the number is read and written on one and the same snapshot.
+
+What was forgotten (forgetting.py) is dropped from a commit as well: suppressions are read after that snapshot. Who
+forgets first writes them, then a row n that adds nothing (`fence`): a driver that read its snapshot before that row is
+refused by it and reads them anew, however long it was asleep.
 """
 
 import uuid
@@ -37,6 +41,7 @@ from pinakes.catalog.errors import CorruptCatalogError
 from pinakes.catalog.parts import Action, add_action, counted_columns, write_part
 from pinakes.catalog.schema import COMMITS, LOOK, LOOK_SCHEMA
 from pinakes.catalog.storage import Storage
+from pinakes.catalog.suppressions import Suppressions
 
 APPLICATION = "pinakes"
 #: Another process was first: read the table anew, and decide again.
@@ -105,6 +110,7 @@ class CommitLog:
         self.run_id = run_id
         self.schemas = schemas
         self._read_to = since
+        self._suppressions: Suppressions | None = None
         #: The looks that others have committed since then, as far as this log has read.
         self.done_by_others = LOOK_SCHEMA.empty_table()
         #: Looks at whole items that others had committed first.
@@ -126,6 +132,8 @@ class CommitLog:
             rows = self._without_done(log, last, rows)
             if not rows[LEDGER].num_rows:
                 return None
+            self._suppressions = Suppressions.read(self.storage, self._suppressions)
+            rows = self._suppressions.without(rows)
             n = last + 1
             actions = [
                 write_part(self.storage, table, _with(part, "n", pa.scalar(n), self.schemas[table]), n)
@@ -137,6 +145,19 @@ class CommitLog:
                 return n
             for action in actions:
                 self.storage.remove(f"{action['table']}/{action['path']}")
+
+    def fence(self) -> int:
+        """Commit nothing. Returns the number n of that commit.
+
+        What others commit with a higher number, they have decided on after this was called. Raises as `commit` does.
+        """
+        commit_id = uuid.uuid4().hex
+        while True:
+            log = open_table(self.storage, LOG, COMMITS)
+            n = applied(log) + 1
+            if self._append(log, n, commit_id, []):
+                apply_open_commits(self.storage)
+                return n
 
     def _append(self, log: DeltaTable, n: int, commit_id: str, actions: list[Action]) -> bool:
         """Write row n on that snapshot. False when another driver was first."""
@@ -194,7 +215,7 @@ def apply_open_commits(storage: Storage) -> int:
     last, done = applied(log), applied(open_table(storage, LEDGER))
     if done < last:
         for commit in read_commits(storage, done, log).sort_by("n").to_pylist():
-            by_table: dict[str, list[Action]] = {}
+            by_table: dict[str, list[Action]] = {LEDGER: []}
             for action in commit["actions"]:
                 by_table.setdefault(action["table"], []).append(action)
             for table in sorted(by_table, key=lambda name: (name == LEDGER, name)):

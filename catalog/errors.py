@@ -5,6 +5,10 @@ CatalogError
 ├── NewerCatalogError     a later Pinakes wrote it
 ├── CorruptCatalogError   it is there and cannot be read
 ├── StorageError          the place cannot be written: full, forbidden, unreachable
+├── BusyCatalogError      another process is at work in it, which must end first
+├── UnknownError          no such face, item or person is in it
+├── RemnantError          after a forgetting something was found that should be gone
+├── CollectionError       a collection of faces cannot be made, loaded or asked
 └── QueryError            a statement that DuckDB refuses
 """
 
@@ -27,6 +31,22 @@ class CorruptCatalogError(CatalogError):
 
 class StorageError(CatalogError):
     """The catalogue cannot be written."""
+
+
+class CollectionError(CatalogError):
+    """A collection of faces is not there, does not fit what was asked, or Milvus refuses it."""
+
+
+class BusyCatalogError(CatalogError):
+    """A run and a forgetting cannot be at work in one catalogue at the same time."""
+
+
+class UnknownError(CatalogError):
+    """There is no such face, item or person in the catalogue."""
+
+
+class RemnantError(CatalogError):
+    """What was forgotten was found in a file of the catalogue."""
 
 
 class QueryError(CatalogError):

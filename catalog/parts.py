@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import time
 import uuid
 from datetime import datetime
@@ -48,12 +47,12 @@ def add_action(action: Action) -> AddAction:
 
 
 def counted_columns(schema: pa.Schema) -> list[str]:
-    """The columns that statistics are kept of: numbers and dates, never text, which would outlive its deletion."""
-    return [
-        field.name
-        for field in schema
-        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_timestamp(field.type)
-    ]
+    """The columns that statistics are kept of: whole numbers and dates.
+
+    Never text, which would outlive its deletion; nor what a model measured: of a part with one face that would be its
+    very age.
+    """
+    return [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)]
 
 
 def _statistics(rows: pa.Table) -> str:
@@ -65,7 +64,7 @@ def _statistics(rows: pa.Table) -> str:
         nulls[name] = rows[name].null_count
         bounds = pc.min_max(rows[name]).as_py()
         low_high = [_plain(bounds["min"]), _plain(bounds["max"])]
-        if all(value is not None and (isinstance(value, str) or math.isfinite(value)) for value in low_high):
+        if all(value is not None for value in low_high):
             low[name], high[name] = low_high
     return json.dumps({"numRecords": rows.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
 

@@ -2,7 +2,7 @@
 
 Every table stands under its own name, with all its rows: superseded ones and those of a half-applied commit too.
 `latest_ledger` has the newest look of each operator at each item, and `latest_TABLE` the rows that it found. A video
-counts from the moment when all its windows have been looked at.
+counts from the moment when all its windows have been looked at. `latest_people` has whose the faces are that count.
 """
 
 import re
@@ -51,6 +51,12 @@ LATEST_LEDGER = """
     FROM counting UNION ALL FROM windows
 """
 
+#: All looks at the places that were looked at after a commit.
+_LEDGER_SINCE = """
+    CREATE TEMP TABLE ledger AS
+    FROM whole_ledger SEMI JOIN (SELECT uri FROM whole_ledger WHERE n > {since}) USING (uri)
+"""
+
 LATEST = """
     CREATE VIEW "latest_{table}" AS
     SELECT found.* FROM "{table}" AS found SEMI JOIN (FROM latest_ledger WHERE status = 'ok') AS looks
@@ -58,11 +64,30 @@ LATEST = """
        AND found.window_start_ms IS NOT DISTINCT FROM looks.window_start_ms
 """
 
+#: Of the rows of a face the one that counts: a reference before a match, a match before a group; then the newest.
+_ONE_ROW_A_FACE = """
+    FROM people WHERE face_id IS NOT NULL
+    QUALIFY row_number() OVER (
+        PARTITION BY collection, face_id
+        ORDER BY list_position(['reference', 'matched', 'grouped'], how), recorded_at DESC,
+                 similarity DESC NULLS LAST, person_id
+    ) = 1
+"""
 
-def connect(catalog: "Catalog") -> duckdb.DuckDBPyConnection:
+#: Whose each face is that counts, and where it is.
+LATEST_PEOPLE = f"""
+    CREATE VIEW latest_people AS
+    SELECT who.*, seen.uri, seen.item_key, seen.content_id, seen.frame_ms, seen.box
+    FROM ({_ONE_ROW_A_FACE}) AS who JOIN latest_faces AS seen ON seen.face_id = who.face_id
+"""
+
+
+def connect(catalog: "Catalog", since: int = 0) -> duckdb.DuckDBPyConnection:
     """A connection that sees the catalogue's tables and views, and can neither read nor write anything else.
 
-    What does not fit in memory goes to the system's temporary folder. Raises CorruptCatalogError.
+    With `since` it knows of no looks but those at places that were looked at after that commit, and so the views
+    `latest_*` have these places only. What does not fit in memory goes to the system's temporary folder. Raises
+    CorruptCatalogError.
     """
     spill = Path(tempfile.gettempdir(), f"pinakes-sql-{uuid.uuid4().hex}")
     connection = duckdb.connect(config={"python_enable_replacements": False, "temp_directory": str(spill)})
@@ -71,11 +96,15 @@ def connect(catalog: "Catalog") -> duckdb.DuckDBPyConnection:
     for name in sorted(catalog.tables(), key=lambda name: (name != "ledger", name)):
         with catalog.storage.reporting(f"reading table {name}"):
             datasets[name] = catalog.table(name).to_pyarrow_dataset()
-        connection.register(name, datasets[name])
+        connection.register("whole_ledger" if since and name == "ledger" else name, datasets[name])
+    if since:
+        connection.execute(_LEDGER_SINCE.format(since=int(since)))
     connection.execute(LATEST_LEDGER)
     for name, dataset in datasets.items():
         if name not in OWN_TABLES and set(LOOK) <= set(dataset.schema.names):
             connection.execute(LATEST.format(table=name))
+    if {"people", "faces"} <= set(datasets):
+        connection.execute(LATEST_PEOPLE)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection

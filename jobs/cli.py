@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pinakes.jobs.faces_cli import faces_app
+from pinakes.jobs.options import AsJson, CatalogDir, catalog_at
 from pinakes.jobs.printing import cell, err, grid, out, print_plan, print_run
 
 if TYPE_CHECKING:
@@ -39,13 +41,10 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The models: what they are, and fetching them.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
+app.add_typer(faces_app, name="faces")
 
 Source = Annotated[
     str, typer.Argument(help="folder, any fsspec URL, glob, manifest (.jsonl, .csv, .parquet) or JOB.yaml")
-]
-CatalogDir = Annotated[
-    str | None,
-    typer.Option("--catalog", "-c", envvar="PINAKES_CATALOG", help="folder or bucket prefix of the catalogue"),
 ]
 Operators = Annotated[
     str | None, typer.Option(help="names with commas between; every one that needs no settings when not given")
@@ -55,7 +54,6 @@ Device = Annotated[
     str | None,
     typer.Option(help="what models of one's own run on: cpu, cuda, or auto (a GPU if there is one), the default"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="for a script to read")]
 
 
 @app.command()
@@ -122,7 +120,7 @@ def status(catalog: CatalogDir = None, as_json: AsJson = False) -> None:
     """Runs, tables, rows, and failures by code."""
     from pinakes.catalog.status import status as catalog_status
 
-    found = catalog_status(_catalog(catalog))
+    found = catalog_status(catalog_at(catalog))
     if as_json:
         print(json.dumps(found, default=str))
         return
@@ -146,7 +144,7 @@ def sql(
     import pyarrow.csv
     import pyarrow.parquet
 
-    answer = _catalog(catalog).sql(query)
+    answer = catalog_at(catalog).sql(query)
     if output is not None:
         pyarrow.parquet.write_table(answer, output)
         err.print(f"{answer.num_rows:,} rows in {output}", highlight=False, markup=False)
@@ -205,7 +203,7 @@ def show(
             raise SpecError(
                 "a sheet shows what the catalogue's tables say: with --grid alone go no --operators, --job or --at"
             )
-        showing.sheet(_catalog(catalog), count, where, table or "media", output, as_json)
+        showing.sheet(catalog_at(catalog), count, where, table or "media", output, as_json)
 
 
 @models_app.callback()
@@ -312,15 +310,6 @@ def _names(operators: str | None) -> list[str] | None:
     return None if operators is None else [name.strip() for name in operators.split(",") if name.strip()]
 
 
-def _catalog(url: str | None) -> Any:
-    from pinakes.catalog import Catalog
-    from pinakes.jobs.errors import SpecError
-
-    if url is None:
-        raise SpecError("name the catalogue: --catalog DIR, or the variable PINAKES_CATALOG")
-    return Catalog(url)
-
-
 def _say(message: str) -> None:
     err.print(message, style="dim", highlight=False, markup=False)
 
@@ -332,7 +321,7 @@ def _end(summary: "RunSummary", as_json: bool) -> None:
         print_run(summary)
     if summary.status == "interrupted":
         raise typer.Exit(Exit.INTERRUPTED)
-    if summary.total("failed"):
+    if summary.total("failed") or (summary.collection and summary.collection["error"]):
         raise typer.Exit(Exit.SOME_FAILED)
 
 

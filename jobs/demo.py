@@ -1,13 +1,15 @@
 """`make demo`: real photos and films from the package index, the main job over them, contact sheets, a few questions to
-what it wrote."""
+what it wrote, and a search for a face."""
 
 import sys
 from pathlib import Path
 
 from pinakes.catalog import Catalog
+from pinakes.catalog.face_loading import index
 from pinakes.jobs import running
 from pinakes.jobs.cli import guarded
 from pinakes.jobs.demo_media import fetch
+from pinakes.jobs.face_search import draw, print_found, search
 from pinakes.jobs.printing import err, grid, out, print_run
 from pinakes.jobs.progress import Progress
 from pinakes.jobs.sheet import contact_sheet
@@ -19,6 +21,8 @@ SHEET = 60
 
 #: The film that has a sheet of its own, how many frames that has, and who looks at them.
 FILM, FRAMES, LOOKING = "films/statement-at-the-white-house.mp4", 12, ("faces", "objects", "text")
+#: And the time at which its people are looked for.
+AT_MS = 1000
 
 QUESTIONS = {
     "What is the archive about? Photos and films by category of their labels": """
@@ -78,12 +82,17 @@ def demo(folder: Path) -> None:
         answer = catalog.sql(query)
         out.print()
         out.print(grid(question, answer.to_pylist(), answer.column_names))
+    index(catalog, "people", report=progress.say)
+    found = search(catalog, "people", str(archive / FILM), at_ms=AT_MS, limit=3, report=progress.say)
+    out.print(f"\nWhere else are the people of {FILM} after a second?", highlight=False, markup=False)
+    print_found(found, draw(catalog, found, folder / "people.png"))
     sheet = contact_sheet(catalog, count=SHEET)
     if sheet is not None:
         save(sheet.image, folder / "sheet.png")
     save(show_video(archive / FILM, LOOKING, FRAMES).image, folder / "film.png")
     out.print(
-        f"\nLook at them:    {folder / 'sheet.png'}, and at a film: {folder / 'film.png'}\n"
+        f"\nLook at them:    {folder / 'sheet.png'}, {folder / 'film.png'}, {folder / 'people.png'}\n"
+        f"Find a person:   .venv/bin/pinakes faces search people PHOTO --catalog {place} --sheet found.png\n"
         f'Ask your own:    .venv/bin/pinakes sql --catalog {place} "SELECT * FROM latest_labels LIMIT 5"\n'
         f"Run it again:    .venv/bin/pinakes run {archive} --catalog {place}    (it looks at nothing twice)",
         highlight=False,

@@ -79,10 +79,20 @@ def print_run(summary: "RunSummary") -> None:
         # Beside many stills, or a start-up as long, the speed of little video says nothing.
         speed = f", {summary.video_s / summary.seconds:.1f} times its speed" if summary.video_s >= 180 else ""
         out.print(f"{hours(summary.video_s)} of video{speed}", highlight=False)
+    if summary.collection:
+        print_collection(**summary.collection)
     if summary.done_by_others:
         out.print(f"{summary.done_by_others:,} looks were committed by another run first", highlight=False)
     for code, items in sorted(summary.errors.items()):
         out.print(f"  {code}: {items:,} items", style="red", highlight=False)
+
+
+def print_collection(name: str, faces: int, added: int, left_out: int, error: str | None) -> None:
+    words = f"collection {name}: {faces:,} faces, {added:,} of them added now; {left_out:,} are too poor to be in it"
+    out.print(words, highlight=False, markup=False)
+    if error:
+        words = f"  not all of it was loaded, `pinakes faces index {name}` goes on: {error}"
+        out.print(words, style="red", highlight=False, markup=False)
 
 
 def print_shown(found: "list[Finding]", path: "Path") -> None:

@@ -1,7 +1,7 @@
 """What a person sees of long work: a bar on a terminal, a plain line now and then elsewhere, or nothing."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -48,6 +48,21 @@ class Progress:
         rate = VideoRate() if videos else Rate()
         with self._bar(total, rate) if self._console.is_terminal else self._lines(total, rate) as advance:
             yield advance
+
+    @contextmanager
+    def adding(self, what: str) -> Iterator[Callable[[int], None]]:
+        """Say now and then how many there are by now, where nobody knows how many there will be."""
+        began = said = time.monotonic()
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal said, done
+            done += more
+            if time.monotonic() - said >= EVERY_S:
+                said = time.monotonic()
+                self.say(f"{done:,} {what}, {done / (said - began):,.0f}/s")
+
+        yield advance
 
     @contextmanager
     def _bar(self, total: int, rate: "Rate") -> Iterator[Advance]:

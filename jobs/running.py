@@ -13,10 +13,12 @@ from typing import Any
 from pinakes.catalog import Catalog
 from pinakes.catalog.catalog import new_run_id
 from pinakes.catalog.errors import NoCatalogError
+from pinakes.catalog.live import live
 from pinakes.cluster import gpus, watchdog
 from pinakes.cluster.connection import connected
 from pinakes.cluster.files import share
 from pinakes.cluster.placement import Placement, Pool, place
+from pinakes.jobs.collection_loader import CollectionLoader, model_of
 from pinakes.jobs.committer import Committer
 from pinakes.jobs.errors import SpecError
 from pinakes.jobs.finish import Finisher
@@ -170,8 +172,9 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
     catalog = Catalog(spec.catalog, create=True)
     catalog.finish()
     sweep(catalog)
+    loader = CollectionLoader(catalog, spec.faces, model_of(operators), progress.say) if spec.faces else None
     run_id = new_run_id()
-    with _recorded(catalog, run_id, spec, source, operators) as record:
+    with live(catalog.storage, run_id), _recorded(catalog, run_id, spec, source, operators) as record:
         progress.say(f"listing {source}")
         sampling = spec.video.sample
         with make_plan(listing, source, operators, catalog, sampling=sampling, failed_only=failed_only) as plan:
@@ -179,7 +182,10 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
             if plan.summary.due:
                 for one in operators.values():
                     one.fetch(device, progress.say)
-                _look(spec, operators, device, catalog, plan, summary, progress, began)
+                _look(spec, operators, device, catalog, plan, summary, progress, began, loader)
+            if loader:
+                progress.say("loading faces into the collection")
+                summary.collection = loader.finish()
             summary.seconds = time.monotonic() - began
         record(summary)
     return summary
@@ -194,6 +200,7 @@ def _look(
     summary: RunSummary,
     progress: Progress,
     began: float,
+    loader: CollectionLoader | None,
 ) -> None:
     """Look at everything that is due and commit it as it comes."""
     sampling = spec.video.sample
@@ -244,7 +251,10 @@ def _look(
                             if rows:
                                 rows, unfinished = finisher.take(rows)
                                 source.check(rows["ledger"])
-                                finished += finisher.committed(committer.add(rows)) - unfinished
+                                committed = committer.add(rows)
+                                finished += finisher.committed(committed) - unfinished
+                                if loader and committed:
+                                    loader.more()
                             if done := committer.news():
                                 dog.done_elsewhere.remote(done)
                             all_s = 0 if are_items else finisher.opened_s

@@ -4,7 +4,7 @@ Of a video the sheet has one frame: of the first row that was asked for, or from
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -198,34 +198,57 @@ def thumbnail(pixels: np.ndarray, room: tuple[int, int]) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
+def pictures(
+    uri: str, content_id: str | None, times: Sequence[int | None] = (None,)
+) -> Iterator[tuple[np.ndarray | None, str | None]]:
+    """An item's canonical picture, (height, width, 3) uint8 RGB; of a video the frame at each of those times.
+
+    Where there is none, why: it is gone, cannot be read, or is not the one that was looked at (`content_id`; None is
+    taken for any). A video is opened once; of a time that is not known (None) it is the frame in its middle.
+    """
+    given = 0
+    try:
+        for pixels in (_stills if is_video(uri) else _photo)(uri, content_id, times):
+            given += 1
+            yield (None, "changed since it was looked at") if pixels is None else (pixels, None)
+        return
+    except MediaError as error:
+        why = "gone: the file is not there any more" if error.code is ErrorCode.NOT_FOUND else str(error)
+    except OSError as error:
+        why = str(error)
+    for _ in times[given:]:
+        yield None, why
+
+
 def _picture(row: Mapping[str, Any]) -> tuple[Image.Image | None, str | None]:
     """The picture, or the frame of a video, in a cell's size, or why there is none."""
-    try:
-        pixels = (_still if is_video(row["uri"]) else _photo)(row)
-    except MediaError as error:
-        return None, "gone: the file is not there any more" if error.code is ErrorCode.NOT_FOUND else str(error)
-    except OSError as error:
-        return None, str(error)
-    return (None, "changed since it was looked at") if pixels is None else (thumbnail(pixels, (WIDTH, HEIGHT)), None)
+    ((pixels, why),) = pictures(row["uri"], row["content_id"], [row["frame_ms"]])
+    return None if pixels is None else thumbnail(pixels, (WIDTH, HEIGHT)), why
 
 
-def _photo(row: Mapping[str, Any]) -> np.ndarray | None:
-    """Its pixels; None when it is not the one that was looked at."""
-    data = fetch(row["uri"], LIMITS.max_bytes)
-    if row["content_id"] not in (None, blake2b(data, digest_size=16).hexdigest()):
-        return None
-    with _decoding:
-        return decode(data, name=row["uri"], max_pixels=LIMITS.max_pixels)[0]
+def _photo(uri: str, content_id: str | None, times: Sequence[int | None]) -> Iterator[np.ndarray | None]:
+    """Its pixels, as often as there are times; None when it is not the one that was looked at."""
+    data = fetch(uri, LIMITS.max_bytes)
+    if content_id not in (None, blake2b(data, digest_size=16).hexdigest()):
+        pixels = None
+    else:
+        with _decoding:
+            pixels = decode(data, name=uri, max_pixels=LIMITS.max_pixels)[0]
+    del data
+    yield from (pixels for _ in times)
 
 
-def _still(row: Mapping[str, Any]) -> np.ndarray | None:
-    """Those of a frame of a video, of which no more is read than leads to it."""
-    with opened(row["uri"]) as (source, size):
-        if row["content_id"] not in (None, video_content_id(source, size)):
-            return None
-        with _decoding, open_video(source, row["uri"], size, LIMITS.max_pixels) as video:
-            at = length_ms(video) // 2 if row["frame_ms"] is None else row["frame_ms"]
-            return frame_at(video, at).pixels
+def _stills(uri: str, content_id: str | None, times: Sequence[int | None]) -> Iterator[np.ndarray | None]:
+    """Those of frames of a video, of which no more is read than leads to them."""
+    with opened(uri) as (source, size):
+        if content_id not in (None, video_content_id(source, size)):
+            yield from (None for _ in times)
+            return
+        with open_video(source, uri, size, LIMITS.max_pixels) as video:
+            for at in times:
+                with _decoding:
+                    pixels = frame_at(video, length_ms(video) // 2 if at is None else at).pixels
+                yield pixels
 
 
 def lay_out(cells: Sequence[Cell], room: tuple[int, int], columns: int, title: str | None = None) -> Image.Image:

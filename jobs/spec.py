@@ -7,6 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pinakes.catalog.face_quality import QualityLimits
 from pinakes.cluster.placement import Placement
 from pinakes.jobs.errors import SpecError
 from pinakes.operators.operator import Sampling
@@ -18,6 +19,18 @@ class VideoSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sample: Sampling = Field(default="1fps", description="1fps, 2fps, keyframes or every-frame")
+
+
+class FacesSpec(BaseModel):
+    """A collection of faces that is loaded with what the job commits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    collection: str = Field(min_length=1, description="its name; it is made if there is none")
+    where: str | None = Field(default=None, description="SQL that a face must meet to be in it")
+    milvus: str | None = Field(default=None, description="URI of a Milvus server; Milvus Lite when not given")
+    quality: QualityLimits = Field(default=QualityLimits(), description="which faces are too poor to be in it")
+    index: dict[str, Any] = Field(default={}, description="type and parameters in Milvus; by size when not given")
 
 
 class JobSpec(BaseModel):
@@ -34,6 +47,7 @@ class JobSpec(BaseModel):
         default=None, description="operators and their settings; every one that needs none when not given"
     )
     video: VideoSpec = Field(default=VideoSpec(), description="how videos are looked at")
+    faces: FacesSpec | None = Field(default=None, description="the collection that faces are loaded into")
     workers: int | None = Field(default=None, ge=1, description="processes that look; one per free core when not given")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="what models of one's own run on: a GPU if there is one, or what is said here"

@@ -27,6 +27,7 @@ class RunSummary:
     per_s: float = 0.0  # items a second from then to the last commit; 0 when all came at once
     video_s: float = 0.0  # of videos that were looked at, in their own time
     seconds: float = 0.0  # of the whole run
+    collection: dict[str, Any] | None = None  # of faces: name, faces, added, left_out, error
 
     def total(self, status: str) -> int:
         """Looks that ended with that status."""

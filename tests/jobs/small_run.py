@@ -75,7 +75,8 @@ def small_run(
     run_id = new_run_id()
     run = dict.fromkeys(("spec", "versions"), "{}")
     prints = {
-        name: {"fingerprint": one.fingerprint, "video_fingerprint": videos.get(name)} for name, one in operators.items()
+        name: {"model": one.model, "fingerprint": one.fingerprint, "video_fingerprint": videos.get(name)}
+        for name, one in operators.items()
     }
     run["operators"] = json.dumps(prints)
     run |= {"run_id": run_id, "job": "small", "source": source_url(str(source)), "host": "here"}

@@ -23,6 +23,9 @@ DISTRIBUTION = {
     "pi_heif": "pi-heif",
     "pillow_heif": "pillow-heif",
     "onnxruntime": "onnxruntime-gpu",
+    "faiss": "faiss-cpu",
+    "grpc": "pymilvus",
+    "milvus_lite": "milvus-lite",
 }
 #: Of the extras `torch` and `cuda`.
 EXTRA = {"torch", "transformers", "huggingface_hub", "safetensors", "scipy", "sentencepiece", "onnxruntime"}

@@ -1,0 +1,168 @@
+"""Which faces a request to forget is about: those that were named, and the same faces wherever they were seen.
+
+That is in other looks at the same content, by other models, versions, runs, under other uris; and of a film in all the
+frames through which the face was followed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from pinakes.catalog.erasing import read
+from pinakes.catalog.errors import UnknownError
+from pinakes.catalog.suppressions import NEAR_MS, PLACES, Suppressions, keyed, overlapping
+
+if TYPE_CHECKING:
+    from pinakes.catalog.catalog import Catalog
+
+#: Where a face is, and what tells looks apart.
+_COLUMNS = ["face_id", "uri", "content_id", "item_key", "frame_ms", "box", "fingerprint"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a request is about."""
+
+    face_ids: pa.Array  # each once
+    places: pa.Table  # as PLACES: where these faces are
+    whole: pa.Array  # contents of which every face is to be forgotten
+    person_ids: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+    names: list[str] = field(default_factory=list)
+    #: Items in which the faces are.
+    items: int = 0
+    #: Rows of `people` with these persons, references that are not in the archive among them.
+    people: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not (len(self.face_ids) or len(self.whole) or self.people)
+
+
+def choose(
+    catalog: "Catalog", *, face_ids: Iterable[str] = (), uri: str | None = None, person: str | None = None
+) -> Chosen:
+    """What a request is about, by ids of faces, by the item, or by a person's name or id. Reads only.
+
+    Raises UnknownError (there is no such item or person; ids that are not there are passed over), CatalogError.
+    """
+    asked = list(face_ids)
+    whole, rows = pa.array([], pa.string()), None
+    person_ids: list[str] = []
+    names: list[str] = []
+    if person is not None:
+        rows = read(catalog, "people", ["person_id", "name", "face_id"])
+        person_ids = pc.unique(rows["person_id"].filter(_is(rows, person))).drop_null().to_pylist()
+        of_them = pc.or_(_is(rows, person), pc.is_in(rows["person_id"], pa.array(person_ids, pa.string())))
+        rows = rows.filter(of_them)
+        if not rows.num_rows:
+            raise UnknownError(f"{catalog.url}: nobody is called {person} in the table people, as a name or as an id")
+        names = pc.unique(rows["name"]).drop_null().to_pylist()
+        asked += rows["face_id"].drop_null().to_pylist()
+    if uri is not None:
+        looks = read(catalog, "ledger", ["content_id", "item_key"], pc.field("uri") == uri)
+        if not looks.num_rows:
+            raise UnknownError(f"{catalog.url}: no run has looked at {uri}: say the uri as it stands in the ledger")
+        whole = pc.unique(pc.coalesce(looks["content_id"], looks["item_key"]))
+    faces = _everywhere(catalog, pa.array(asked, pa.string()), whole)
+    places = keyed(faces)
+    # A person may have faces that are in no other table any more.
+    of_person = pa.array(asked if rows is not None else [], pa.string())
+    return Chosen(
+        face_ids=pc.unique(pa.concat_arrays([*faces["face_id"].chunks, of_person])),
+        # Of a content that is suppressed as a whole, its places say nothing more.
+        places=places.filter(pc.invert(pc.is_in(places["key"], whole))),
+        whole=whole,
+        person_ids=pa.array(person_ids, pa.string()),
+        names=names,
+        items=pc.count_distinct(faces["uri"]).as_py(),
+        people=0 if rows is None else rows.num_rows,
+    )
+
+
+def suppressed(catalog: "Catalog", suppressions: Suppressions) -> pa.Array:
+    """Ids of the faces that are there and that suppressions say should not be."""
+    faces = _faces(catalog, _of_contents(pa.chunked_array([suppressions.whole, *suppressions.places["key"].chunks])))
+    ids = faces["face_id"].filter(pa.array(suppressions.hits(keyed(faces))))
+    return pc.unique(ids)
+
+
+def names_of(catalog: "Catalog", person_ids: Sequence[str]) -> list[str]:
+    """The names of those persons."""
+    rows = read(catalog, "people", ["person_id", "name"])
+    named = rows["name"].filter(pc.is_in(rows["person_id"], pa.array(person_ids, pa.string())))
+    names: list[str] = pc.unique(named).drop_null().to_pylist()
+    return names
+
+
+def _is(people: pa.Table, person: str) -> pa.ChunkedArray:
+    named = pc.or_kleene(pc.equal(people["name"], person), pc.equal(people["person_id"], person))
+    return pc.fill_null(named, False)
+
+
+def _everywhere(catalog: "Catalog", ids: pa.Array, whole: pa.Array) -> pa.Table:
+    """Rows of `faces` of those ids and contents, and of the same faces in other frames and other looks."""
+    tracks = _Tracks(catalog)
+    faces = _faces(catalog, pc.field("face_id").isin(ids) | _of_contents(whole))
+    if not faces.num_rows:
+        return faces
+    tracks.read(keyed(faces)["key"])
+    seeds = _faces(catalog, pc.field("face_id").isin(tracks.mates(faces["face_id"], share=0)) | _of_contents(whole))
+    places = keyed(seeds)
+    every = _faces(catalog, _of_contents(places["key"]))
+    there = keyed(every)
+    one, other = overlapping(there, places, NEAR_MS)
+    # The next frame of the same look may be that of another face, after a cut: its tracks tell. Of another look that
+    # took other frames nothing does.
+    frames = [pc.fill_null(rows["frame_ms"], -1).to_numpy() for rows in (there, places)]
+    looks = [rows["fingerprint"].to_numpy() for rows in (every, seeds)]
+    same = (frames[0][one] == frames[1][other]) | (looks[0][one] != looks[1][other])
+    hit = np.zeros(every.num_rows, bool)
+    hit[one[same]] = True
+    hit |= pc.is_in(there["key"], whole).to_numpy()
+    ids = tracks.mates(every["face_id"].filter(pa.array(hit)), share=0.5)
+    return every.filter(pc.is_in(every["face_id"], ids))
+
+
+def _faces(catalog: "Catalog", condition: ds.Expression) -> pa.Table:
+    if "faces" not in catalog.tables():
+        return pa.table(
+            {name: pa.array([], PLACES.field(name).type if name in PLACES.names else pa.string()) for name in _COLUMNS}
+        )
+    return read(catalog, "faces", _COLUMNS, condition)
+
+
+def _of_contents(keys: pa.Array | pa.ChunkedArray) -> ds.Expression:
+    """As `keyed` spells contents."""
+    some = pc.unique(keys)
+    return pc.field("content_id").isin(some) | (pc.field("content_id").is_null() & pc.field("item_key").isin(some))
+
+
+class _Tracks:
+    """The faces of each track of a face, in some contents."""
+
+    def __init__(self, catalog: "Catalog") -> None:
+        self._catalog = catalog
+        self._ids = pa.array([], pa.string())
+        self._track = np.zeros(0, np.int64)
+        self._count = 0
+
+    def read(self, keys: pa.ChunkedArray) -> None:
+        """Those of these contents."""
+        rows = read(self._catalog, "tracks", ["face_ids"], _of_contents(keys))
+        if rows.num_rows:
+            lists = rows["face_ids"].combine_chunks()
+            self._ids, self._track = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
+            self._count = rows.num_rows
+
+    def mates(self, ids: pa.ChunkedArray, share: float) -> pa.Array:
+        """Those faces, and all faces of tracks of which they are some, and at least that share."""
+        known = pc.is_in(self._ids, ids).to_numpy(False)
+        held, all_of = (np.bincount(self._track[one], minlength=self._count) for one in (known, slice(None)))
+        chosen = (held > 0) & (held >= share * all_of)
+        mates = self._ids.filter(pa.array(chosen[self._track], pa.bool_()))
+        return pc.unique(pa.concat_arrays([mates, *ids.chunks]))

@@ -1,0 +1,99 @@
+"""What a collection is made of, as the user says it; and what must not change under those who ask it."""
+
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pinakes.catalog.errors import CollectionError
+from pinakes.catalog.face_collections import Collection, last_load, settings_of
+from pinakes.catalog.face_quality import QualityLimits
+
+if TYPE_CHECKING:
+    from pinakes.catalog.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What makes a collection. What is None is as it was, or as usual."""
+
+    model: str | None = None
+    condition: str | None = None
+    milvus: str | None = None
+    quality: QualityLimits | None = None
+    index: Mapping[str, Any] | None = None
+
+
+def created(catalog: "Catalog", name: str, asked: Definition, loads: int) -> Collection:
+    """The first row of a collection, that had so many rows before. Raises CollectionError."""
+    if not name.isidentifier() or not name.isascii():
+        raise CollectionError(f"a collection's name has letters, digits and underscores, and {name!r} has others")
+    return Collection(
+        collection=name,
+        action="created",
+        load=max(loads, last_load(catalog, name)) + 1,
+        model=asked.model or _only_model(catalog),
+        dimensions=None,
+        condition=asked.condition or None,
+        quality=(asked.quality or QualityLimits()).model_dump_json(),
+        milvus=asked.milvus or None,
+        host=platform.node(),
+        milvus_name=milvus_name(name),
+        index=settings_of(asked.index or {}),
+        n=0,
+        fingerprints="[]",
+        faces=0,
+        left_out=0,
+        recorded_at=datetime.now(UTC),
+    )
+
+
+def milvus_name(name: str) -> str:
+    """Another name in Milvus for each time that it is made."""
+    return f"{name}_{uuid.uuid4().hex[:8]}"
+
+
+def _only_model(catalog: "Catalog") -> str:
+    tables = catalog.tables()
+    found = (
+        [
+            row["model"]
+            for row in catalog.sql(
+                "SELECT DISTINCT model FROM latest_embeddings WHERE subject = 'face' ORDER BY 1"
+            ).to_pylist()
+        ]
+        if "embeddings" in tables
+        else []
+    )
+    if not found:
+        raise CollectionError(
+            f"{catalog.url} has no vectors of faces yet: `pinakes run SOURCE --operators faces` makes them"
+        )
+    if len(found) > 1:
+        raise CollectionError(
+            f"{catalog.url} has vectors of faces by several models, and a collection is of one: say --model with "
+            f"one of {', '.join(found)}"
+        )
+    return str(found[0])
+
+
+def refuse_another(there: Collection, asked: Definition) -> None:
+    """Raises CollectionError when what is asked for is not the collection that is there."""
+    differ = []
+    if asked.model is not None and asked.model != there.model:
+        differ.append(f"its vectors are of the model {there.model}, not {asked.model}: they cannot be compared")
+    if asked.condition is not None and asked.condition != (there.condition or ""):
+        differ.append(f"its condition is {there.condition or 'none'}, not {asked.condition}")
+    if asked.milvus is not None and asked.milvus != (there.milvus or ""):
+        differ.append(f"it is in {there.milvus or 'Milvus Lite'}, not {asked.milvus}")
+    if asked.quality is not None and asked.quality.model_dump_json() != there.quality:
+        differ.append(f"its quality limits are {there.quality}")
+    if asked.index is not None and dict(asked.index) != there.index_asked:
+        differ.append(f"its index is asked to be {there.index_asked or 'chosen by size'}")
+    if differ:
+        raise CollectionError(
+            f"collection {there.collection} is another: {'; '.join(differ)}. Nothing was touched; `pinakes faces "
+            f"rebuild {there.collection}` with these words makes it anew, or name another collection"
+        )

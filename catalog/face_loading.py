@@ -1,0 +1,320 @@
+"""Loading a collection: what `latest_embeddings` has of its model goes to Milvus, and what it has no more leaves it.
+
+What is in Milvus stands in the table `collection_faces`, so that a load is the difference of two tables: of the whole
+ones, or of those places only that were looked at since the last load, if the fingerprints that runs asked for have
+kept their order (which look counts depends on it; see sql.py).
+
+What happens when a process dies: faces that went to Milvus and not yet to `collection_faces` are sent again, under the
+same ids; and the load after that goes on where the table ends.
+"""
+
+import json
+import platform
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pinakes.catalog.collection_definition import Definition, created, milvus_name, refuse_another
+from pinakes.catalog.errors import CollectionError
+from pinakes.catalog.face_collections import Collection, Collections, append, last_load, settings_of
+from pinakes.catalog.face_difference import Difference, check_condition, compare, count, has_faces, refuse_replaced
+from pinakes.catalog.index_choice import Index, choose
+from pinakes.catalog.live import live
+from pinakes.catalog.milvus import FIELDS, Vectors, opened, remove
+from pinakes.catalog.people import forget_names, match_new, vectors_of
+from pinakes.catalog.sql import connect, reading
+from pinakes.catalog.thresholds import BY_MODEL
+
+if TYPE_CHECKING:
+    from pinakes.catalog.catalog import Catalog
+
+Report = Callable[[str], None]
+#: Faces that go to Milvus between two rows of work that is safe.
+STEP = 20_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did."""
+
+    collection: Collection
+    added: int
+    removed: int
+    left_out: dict[str, int]  # by reason; a face may have several
+    seconds: float
+    remarks: list[str] = field(default_factory=list)
+
+
+def index(
+    catalog: "Catalog",
+    name: str,
+    asked: Definition | None = None,
+    *,
+    report: Report = lambda line: None,
+    advance: Callable[[int], None] = lambda faces: None,
+    wait: bool = True,
+) -> Loaded:
+    """Bring a collection up to the catalogue's last commit; make it if there is none of that name.
+
+    With `wait` it returns when Milvus has indexed all of it. Raises CollectionError (another model or condition than
+    the collection's, no face vectors, Milvus does not answer), QueryError (the condition) and the other CatalogErrors.
+    """
+    asked = asked or Definition()
+    began = time.monotonic()
+    while True:
+        n = catalog.finish()
+        collections = Collections(catalog)
+        there = collections.find(name)
+        if there is None:
+            there = created(catalog, name, asked, collections.loads(name))
+            check_condition(catalog, there)
+            if not collections.record(there):
+                continue
+        refuse_another(there, asked)
+        with live(catalog.storage, f"load-{uuid.uuid4().hex}"):
+            result, trouble = _bring_up(catalog, collections, there, n, report, advance, wait)
+        if trouble:
+            report(f"{trouble}: making {name} anew")
+            return rebuild(catalog, name, report=report, advance=advance, wait=wait)
+        if result is not None:
+            return replace(result, seconds=time.monotonic() - began)
+        # Another process has loaded it in the meantime: hold what is there against the tables again.
+
+
+def rebuild(
+    catalog: "Catalog",
+    name: str,
+    asked: Definition | None = None,
+    *,
+    report: Report = lambda line: None,
+    advance: Callable[[int], None] = lambda faces: None,
+    wait: bool = True,
+) -> Loaded:
+    """Make a collection anew, perhaps of another model, condition, server or index; the old one answers until then.
+
+    Raises as `index` does.
+    """
+    with live(catalog.storage, f"load-{uuid.uuid4().hex}"):
+        return make_anew(catalog, name, asked or Definition(), report, advance, wait)
+
+
+def make_anew(
+    catalog: "Catalog",
+    name: str,
+    asked: Definition,
+    report: Report = lambda line: None,
+    advance: Callable[[int], None] = lambda faces: None,
+    wait: bool = True,
+    without: Sequence[str] = (),
+) -> Loaded:
+    """What `rebuild` does, for who has seen to it already that no other forgets meanwhile; without some faces."""
+    began = time.monotonic()
+    n = catalog.finish()
+    collections = Collections(catalog)
+    old = collections.get(name)
+    new = replace(
+        old,
+        model=asked.model or old.model,
+        condition=old.condition if asked.condition is None else asked.condition or None,
+        milvus=old.milvus if asked.milvus is None else asked.milvus or None,
+        quality=old.quality if asked.quality is None else asked.quality.model_dump_json(),
+        index=settings_of(old.index_asked if asked.index is None else asked.index),
+        dimensions=None,
+        milvus_name=milvus_name(name),
+        load=last_load(catalog, name),
+        n=0,
+        faces=0,
+        left_out=0,
+        fingerprints="[]",
+    )
+    result, trouble = _bring_up(catalog, collections, new, n, report, advance, wait, "rebuilt", without)
+    if trouble or result is None:
+        raise CollectionError(
+            f"{name}: {trouble or 'another process has changed it meanwhile'}: run it again; the old one is as it was"
+        )
+    _drop_in_milvus(catalog, name, except_for=new.milvus_name, places={old.milvus, new.milvus})
+    if new.model != old.model and (names := forget_names(catalog, name)):
+        report(f"the names of {names:,} people are gone: vectors of {new.model} cannot be compared with their photos")
+    return replace(result, seconds=time.monotonic() - began)
+
+
+def drop(catalog: "Catalog", name: str) -> Collection:
+    """Remove a collection from Milvus; its faces stay in the catalogue's tables. Raises CollectionError."""
+    collections = Collections(catalog)
+    there = collections.get(name)
+    _drop_in_milvus(catalog, name, except_for=None, places={there.milvus})
+    last = replace(there, load=last_load(catalog, name)).after("dropped", faces=0, left_out=0, dimensions=None)
+    if not collections.record(last):
+        raise CollectionError(f"another process has changed {name} in the meantime: run it again")
+    return last
+
+
+# --- loading
+
+
+def _bring_up(
+    catalog: "Catalog",
+    collections: Collections,
+    there: Collection,
+    n: int,
+    report: Report,
+    advance: Callable[[int], None],
+    wait: bool,
+    action: str = "loaded",
+    without: Sequence[str] = (),
+) -> tuple[Loaded | None, str | None]:
+    """Load, and record it. Returns None for what it did when another process was first, and what is wrong if it has to
+    be made anew."""
+    if not has_faces(catalog):
+        return Loaded(there, 0, 0, {}, 0), None
+    asked_for = _fingerprints(catalog, there.model)
+    if n == there.n and json.dumps(asked_for) == there.fingerprints and not wait:
+        return Loaded(there, 0, 0, {}, 0), None
+    before = json.loads(there.fingerprints)
+    since = there.n if [one for one in asked_for if one in before] == before else 0
+    load = max(last_load(catalog, there.collection), there.load) + 1
+    remarks: list[str] = []
+    with opened(there.milvus_name, there.milvus, report) as vectors:
+        with connect(catalog, since) as connection, reading(catalog.url):
+            compare(connection, catalog, there, since, without)
+            if not vectors.exists and there.faces:
+                return None, f"Milvus at {there.milvus or platform.node()} does not have {there.collection} any more"
+            refuse_replaced(connection, there)
+            difference = count(connection, there, since)
+            _remove(catalog, connection, there, vectors, load)
+            there = _add(catalog, connection, there, vectors, load, difference, advance)
+        if there.dimensions is not None:
+            if wait and not vectors.settle(lambda rows: report(f"Milvus is building the index: {rows:,} rows to go")):
+                remarks.append("Milvus is still building the index; until it is done, searches take longer")
+            if (counted := vectors.count()) != difference.faces:
+                return (
+                    None,
+                    f"Milvus has {counted:,} faces of {there.collection}, and it should be {difference.faces:,}",
+                )
+    last = replace(there, load=load - 1).after(
+        action,
+        n=n,
+        fingerprints=json.dumps(asked_for),
+        faces=difference.faces,
+        left_out=difference.all_left_out,
+    )
+    if not collections.record(last):
+        return None, None
+    return Loaded(last, difference.added, difference.removed, dict(difference.left_out), 0, remarks), None
+
+
+def _fingerprints(catalog: "Catalog", model: str) -> list[str]:
+    """Those with which runs asked for looks by that model, the one that was asked for last at the end."""
+    rows = catalog.table("runs").to_pyarrow_table(columns=["operators", "recorded_at"]).sort_by("recorded_at")
+    found: dict[str, None] = {}
+    for text in rows["operators"].to_pylist():
+        for one in json.loads(text).values():
+            for fingerprint in (one["fingerprint"], one.get("video_fingerprint")):
+                if one["model"] == model and fingerprint:
+                    found.pop(fingerprint, None)
+                    found[fingerprint] = None
+    return list(found)
+
+
+def _remove(
+    catalog: "Catalog", connection: duckdb.DuckDBPyConnection, there: Collection, vectors: Vectors, load: int
+) -> None:
+    """Take out what does not count any more."""
+    gone = connection.sql("SELECT face_id, uri, action FROM to_remove").to_arrow_table()
+    if gone.num_rows:
+        if vectors.exists:
+            indexed = connection.sql("SELECT face_id FROM to_remove WHERE action = 'indexed'").to_arrow_table()
+            vectors.remove(indexed["face_id"].to_pylist())
+        _record_faces(catalog, there, load, gone.select(["face_id", "uri"]), "removed")
+
+
+def _add(
+    catalog: "Catalog",
+    connection: duckdb.DuckDBPyConnection,
+    there: Collection,
+    vectors: Vectors,
+    load: int,
+    difference: Difference,
+    advance: Callable[[int], None],
+) -> Collection:
+    """Put in what is new. Returns the collection with what is known of it only now: dimensions, and the index."""
+    bad = connection.sql("SELECT face_id, uri, reasons FROM to_add WHERE len(reasons) > 0").to_arrow_table()
+    if bad.num_rows:
+        _record_faces(catalog, there, load, bad, "left_out")
+    first = connection.execute("SELECT min(n) FROM to_add WHERE len(reasons) = 0").fetchall()[0][0]
+    if first is None:
+        return there
+    # The bound lets parts be passed over by their statistics.
+    reader = connection.sql(
+        "SELECT to_add.*, found.vector FROM to_add JOIN embeddings AS found ON found.subject_id = to_add.face_id "
+        "AND found.n = to_add.n WHERE len(to_add.reasons) = 0 AND found.subject = 'face' AND found.n >= $first",
+        params={"first": first},
+    ).to_arrow_reader(STEP)
+    # Of a killed load some faces may be there already.
+    may_be_there = vectors.exists
+    references: dict[str, np.ndarray] = {}
+
+    def look_up(face_ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Vectors of references, which are read once for all steps."""
+        lacking = [face_id for face_id in face_ids if face_id not in references]
+        if lacking:
+            references.update(vectors_of(catalog, lacking))
+        return {face_id: references[face_id] for face_id in face_ids if face_id in references}
+
+    for batch in reader:
+        rows = pa.Table.from_batches([batch])
+        sizes = set(pc.list_value_length(rows["vector"]).to_pylist())
+        if there.dimensions is None and len(sizes) == 1:
+            there = replace(there, dimensions=sizes.pop())
+            if not vectors.exists:
+                there, chosen = _choose_index(there, difference.faces)
+                vectors.create(there.dimensions or 0, chosen)
+        elif sizes != {there.dimensions}:
+            raise CollectionError(f"the vectors of {there.model} are of several lengths: {sorted(sizes)}")
+        vectors.add(rows.select([*FIELDS.names, "vector"]), may_be_there=may_be_there)
+        _record_faces(catalog, there, load, rows.select(["face_id", "uri"]), "indexed")
+        if there.model in BY_MODEL:
+            naming = BY_MODEL[there.model].naming
+            match_new(catalog, there.collection, rows.select(["face_id", "vector"]), naming, look_up=look_up)
+        advance(rows.num_rows)
+    return there
+
+
+def _choose_index(there: Collection, faces: int) -> tuple[Collection, Index]:
+    try:
+        chosen = choose(faces, there.dimensions or 0, there.is_lite, there.index_asked or None)
+    except ValueError as error:
+        raise CollectionError(f"the index of {there.collection}: {error}") from None
+    return replace(there, index=settings_of(there.index_asked, chosen)), chosen
+
+
+def _record_faces(catalog: "Catalog", there: Collection, load: int, rows: pa.Table, action: str) -> None:
+    count = rows.num_rows
+    columns = {
+        "collection": pa.repeat(pa.scalar(there.collection), count),
+        "milvus_name": pa.repeat(pa.scalar(there.milvus_name), count),
+        "load": pa.repeat(pa.scalar(load, pa.int64()), count),
+        "face_id": rows["face_id"],
+        "uri": rows["uri"],
+        "action": pa.repeat(pa.scalar(action), count),
+        "reasons": rows["reasons"] if "reasons" in rows.column_names else pa.nulls(count, pa.list_(pa.string())),
+    }
+    append(catalog, "collection_faces", pa.table(columns))
+
+
+def _drop_in_milvus(catalog: "Catalog", name: str, except_for: str | None, places: set[str | None]) -> None:
+    """Remove what a collection has had in Milvus under other names; also what a killed rebuilding left."""
+    names = {one.milvus_name for one in Collections(catalog).rows(name)}
+    if "collection_faces" in catalog.tables():
+        rows = catalog.sql(f"SELECT DISTINCT milvus_name FROM collection_faces WHERE collection = '{name}'")
+        names |= set(rows["milvus_name"].to_pylist())
+    for each in sorted(names - {except_for}):
+        for place in places:
+            remove(each, place)

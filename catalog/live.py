@@ -1,0 +1,147 @@
+"""Who is at work in a catalogue, so that a run and a forgetting keep out of each other's way.
+
+Each has a file below `_pinakes/live` for as long as it works. It writes its own first, then looks for the other's, and
+gives way: of two that start at once no more than one goes on, on any storage where a file that was written is seen.
+A killed process leaves its file behind; it counts no more when that process is not running any more, or, for one on
+another machine, when it was not refreshed for LAPSES_S. What a process writes that was only asleep for so long cannot
+bring a face back either: see forgetting.py.
+"""
+
+import json
+import os
+import platform
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import psutil
+
+from pinakes.catalog.errors import BusyCatalogError, CatalogError
+from pinakes.catalog.storage import Storage
+
+FOLDER = "_pinakes/live"
+REFRESHED_S = 30
+LAPSES_S = 180
+#: Between two readings of when a process started; clocks are put right meanwhile.
+SAME_START_S = 10
+
+
+@dataclass(frozen=True)
+class Live:
+    """A process at work in a catalogue."""
+
+    name: str  # of the run, or of the receipt
+    forgets: bool
+    host: str
+    machine: str  # as host, and where process ids mean the same
+    pid: int
+    started: float  # the process, in seconds since 1970
+    refreshed_at: str  # ISO 8601, UTC
+
+
+@contextmanager
+def live(storage: Storage, run_id: str) -> Iterator[None]:
+    """For a run, or for any other command that writes to a catalogue, as long as it does. `run_id` names it.
+
+    Raises BusyCatalogError while something is being forgotten, StorageError.
+    """
+    with _marked(storage, run_id, forgets=False):
+        for other in at_work(storage):
+            if other.forgets:
+                raise BusyCatalogError(
+                    f"{storage.url}: faces are being forgotten from this catalogue (on {other.host}, process "
+                    f"{other.pid}): run again in a minute. Nothing was touched"
+                )
+        yield
+
+
+@contextmanager
+def forgetting(storage: Storage, receipt_id: str) -> Iterator[None]:
+    """For a forgetting. Raises BusyCatalogError while a run is at work, or another forgetting; StorageError."""
+    with _marked(storage, receipt_id, forgets=True):
+        for other in at_work(storage):
+            if other.name != receipt_id:
+                what = "another forgetting" if other.forgets else f"run {other.name}"
+                raise BusyCatalogError(
+                    f"{storage.url}: {what} is at work in this catalogue (on {other.host}, process {other.pid}): wait "
+                    "until it has ended, or interrupt it, and forget again. If that machine is gone, it no longer "
+                    f"counts {LAPSES_S // 60} minutes after its last sign of life. Nothing was touched"
+                )
+        yield
+
+
+def live_runs(storage: Storage) -> list[Live]:
+    """The runs, and other commands that write, at work at present. Raises StorageError."""
+    return [one for one in at_work(storage) if not one.forgets]
+
+
+def at_work(storage: Storage) -> list[Live]:
+    """Every process at work in the catalogue, by name; the files of those that are not any more are removed."""
+    found = []
+    for entry in storage.entries(FOLDER):
+        if not entry.endswith(".json"):
+            continue
+        try:
+            one = Live(**json.loads(storage.read(f"{FOLDER}/{entry}")))
+            lives = _lives(one)
+        except FileNotFoundError:
+            continue  # it ended just now
+        except (ValueError, TypeError):
+            lives = False  # not of this Pinakes
+        if lives:
+            found.append(one)
+        else:
+            storage.remove(f"{FOLDER}/{entry}")
+    return sorted(found, key=lambda one: one.name)
+
+
+def _lives(one: Live) -> bool:
+    silent_s = (datetime.now(UTC) - datetime.fromisoformat(one.refreshed_at)).total_seconds()
+    if one.machine != _machine():
+        return silent_s < LAPSES_S
+    try:
+        started = psutil.Process(one.pid).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+    return abs(started - one.started) < SAME_START_S
+
+
+def _machine() -> str:
+    """The host, and on Linux the namespace of process ids: two containers may share the name of a host."""
+    space = ""
+    with suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    return f"{platform.node()} {space}".strip()
+
+
+@contextmanager
+def _marked(storage: Storage, name: str, *, forgets: bool) -> Iterator[None]:
+    """The file is there, and is refreshed, until the `with` ends."""
+    path = f"{FOLDER}/{uuid.uuid4().hex}.json"  # two may have the same name
+    started = psutil.Process().create_time()
+
+    def write() -> None:
+        now = datetime.now(UTC).isoformat()
+        one = Live(name, forgets, platform.node(), _machine(), os.getpid(), started, now)
+        storage.write(path, json.dumps(asdict(one)).encode())
+
+    def refresh() -> None:
+        while not ended.wait(REFRESHED_S):
+            with suppress(CatalogError):  # the run itself will say that the place does not answer
+                write()
+
+    ended = threading.Event()
+    thread = threading.Thread(target=refresh, name="pinakes-live", daemon=True)
+    write()
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        storage.remove(path)

@@ -1,0 +1,189 @@
+"""`pinakes faces people`, `name` and `forget`: who is who, and who is to be forgotten."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pinakes.catalog import Catalog, people
+from pinakes.catalog.collection_erasing import erase_vectors
+from pinakes.catalog.collection_vectors import in_collection, like
+from pinakes.catalog.face_collections import Collection, Collections
+from pinakes.catalog.forgetting import RECEIPTS, Receipt, forget
+from pinakes.catalog.live import live
+from pinakes.catalog.people import GroupingResult, Naming
+from pinakes.catalog.searching import is_face_id
+from pinakes.catalog.thresholds import thresholds
+from pinakes.jobs.errors import SpecError
+from pinakes.jobs.face_query import QueryFace, faces_in, makers
+from pinakes.jobs.face_search import faces_at
+from pinakes.jobs.face_sheet import MOST_OF_ONE, MOST_PEOPLE, PersonRow, people_sheet
+from pinakes.jobs.printing import grid, out
+from pinakes.jobs.show import output_path, refuse_to_overwrite, save
+
+Report = Callable[[str], None]
+
+
+def group(
+    catalog: Catalog, collection: str, threshold: float | None = None, report: Report = lambda line: None
+) -> tuple[GroupingResult, list[dict[str, Any]]]:
+    """Group the faces of a collection into people. Returns what was found, and a row for each person, the one with
+    most faces first. Raises CollectionError, BusyCatalogError, StorageError."""
+    there = Collections(catalog).get(collection)
+    at_least = thresholds(there.model).grouping if threshold is None else threshold
+    with live(catalog.storage, f"people-{collection}"):
+        batches = list(in_collection(catalog, there))
+        report(f"grouping {sum(batch.num_rows for batch in batches):,} faces")
+        if batches:
+            result = people.group(catalog, collection, pa.Table.from_batches(batches), at_least)
+        else:
+            result = GroupingResult(0, 0, 0, 0)
+    return result, people.people_of(catalog, collection).to_pylist()
+
+
+def name(
+    catalog: Catalog,
+    person: str,
+    faces: Sequence[str],
+    collection: str | None = None,
+    threshold: float | None = None,
+    report: Report = lambda line: None,
+) -> tuple[str, Naming]:
+    """Say that the faces of those ids, and the only or largest face of each photo, are that person's.
+
+    Returns the collection's name too: that of the catalogue's only one when not given. Raises SpecError,
+    CollectionError, UnknownError, MediaError, ModelError, BusyCatalogError, StorageError.
+    """
+    there = _collection(catalog, collection)
+    at_least = thresholds(there.model).naming if threshold is None else threshold
+    face_ids = [one for one in faces if is_face_id(one) and not Path(one).exists()]
+    photos = [_only_face(photo, there.model, report).vector for photo in faces if photo not in face_ids]
+    with live(catalog.storage, f"name-{there.collection}"):
+        found = people.name(
+            catalog,
+            there.collection,
+            person,
+            partial(in_collection, catalog, there),
+            at_least,
+            face_ids=face_ids,
+            photos=np.stack(photos) if photos else None,
+        )
+    return there.collection, found
+
+
+def unname(catalog: Catalog, person: str, collection: str | None = None) -> str:
+    """Take a name back. Returns the collection's name. Raises SpecError, UnknownError, CollectionError."""
+    there = _collection(catalog, collection)
+    with live(catalog.storage, f"name-{there.collection}"):
+        people.unname(catalog, there.collection, person)
+    return there.collection
+
+
+def forget_faces(
+    catalog: Catalog,
+    *,
+    person: str | None = None,
+    face_ids: Sequence[str] = (),
+    uri: str | None = None,
+    photo: str | None = None,
+    threshold: float | None = None,
+    report: Report = lambda line: None,
+) -> Receipt:
+    """Forget a person by name or id, faces by id, all faces of an item, or all that are like those of a photo.
+
+    Raises SpecError unless it is exactly one of these; what forgetting.py raises; for a photo MediaError, ModelError.
+    """
+    if sum(bool(one) for one in (person, face_ids, uri, photo)) != 1:
+        raise SpecError("say one of --person, --face, --uri and --like")
+    if photo is not None:
+        face_ids = sorted(_like(catalog, photo, threshold, report))
+        if not face_ids:
+            raise SpecError(f"no face of the catalogue is like one in {photo}. Nothing was touched")
+    return forget(
+        catalog,
+        face_ids=face_ids,
+        uri=uri,
+        person=person,
+        like=photo is not None,
+        remove_vectors=partial(erase_vectors, catalog),
+        report=report,
+    )
+
+
+def draw_people(catalog: Catalog, collection: str, rows: Sequence[dict[str, Any]], path: Path) -> Path | None:
+    """Draw some faces of the people with most of them; nothing when there are none."""
+    if not rows:
+        return None
+    path = output_path(path, "people.png")
+    shown = rows[:MOST_PEOPLE]
+    listed = ", ".join(f"'{row['person_id']}'" for row in shown)
+    ids: dict[str, list[str]] = {}
+    for row in catalog.sql(
+        "SELECT person_id, face_id FROM latest_people "
+        f"WHERE collection = '{collection}' AND person_id IN ({listed}) QUALIFY row_number() OVER "
+        f"(PARTITION BY person_id ORDER BY similarity DESC NULLS FIRST, face_id) <= {MOST_OF_ONE}"
+    ).to_pylist():
+        ids.setdefault(row["person_id"], []).append(row["face_id"])
+    there = faces_at(catalog, (one for each in ids.values() for one in each))
+    people_there = [
+        PersonRow(
+            row["person_id"],
+            row["name"],
+            row["faces"],
+            [there[one] for one in ids.get(row["person_id"], []) if one in there],
+        )
+        for row in shown
+    ]
+    for face in there.values():
+        refuse_to_overwrite(path, face.uri)
+    save(people_sheet(people_there, f"people of {collection}"), path)
+    return path
+
+
+def print_receipt(receipt: Receipt, url: str) -> None:
+    """What was forgotten, what was not, and where the receipt is."""
+    said = {
+        "faces": receipt.faces,
+        "pictures and videos": receipt.items,
+        "rows deleted": receipt.rows,
+        "searches blanked": receipt.searches,
+        "files removed": receipt.files_removed,
+        "Milvus": "\n".join(receipt.milvus),
+        "checked": receipt.checked,
+        "not covered": "\n".join(receipt.not_covered),
+        "receipt": f"{url}/{RECEIPTS}/{receipt.receipt_id}.json",
+    }
+    out.print(grid(None, [{"": name, "forgotten": value} for name, value in said.items()]))
+
+
+def _collection(catalog: Catalog, name: str | None) -> Collection:
+    collections = Collections(catalog)
+    if name is not None:
+        return collections.get(name)
+    there = collections.all()
+    if len(there) != 1:
+        names = ", ".join(one.collection for one in there)
+        raise SpecError(f"say --collection: the catalogue has {names or 'none: `pinakes faces index NAME` makes one'}")
+    return there[0]
+
+
+def _only_face(photo: str, model: str, report: Report) -> QueryFace:
+    found = faces_in(photo, model, report)
+    if not found:
+        raise SpecError(f"no face in {photo}: nobody was named")
+    if len(found) > 1:
+        report(f"{photo} has {len(found):,} faces: the largest is meant")
+    return found[0]
+
+
+def _like(catalog: Catalog, photo: str, threshold: float | None, report: Report) -> set[str]:
+    found: set[str] = set()
+    for model in makers():
+        faces = faces_in(photo, model, report)
+        if faces:
+            at_least = thresholds(model).search if threshold is None else threshold
+            found |= like(catalog, model, np.stack([face.vector for face in faces]), at_least)
+    return found

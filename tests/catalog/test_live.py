@@ -1,0 +1,181 @@
+"""A run and a forgetting keep out of each other's way, and a process that was killed keeps nobody out."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pinakes.catalog import Catalog, live
+from pinakes.catalog.errors import BusyCatalogError
+from pinakes.catalog.storage import Storage
+from pinakes.jobs import run
+from tests.jobs.photos import write_photos
+from tests.s3 import Bucket, s3, s3_server  # noqa: F401
+
+SLEEPER = """
+import sys, time
+from pinakes.catalog.live import live
+from pinakes.catalog.storage import Storage
+with live(Storage(sys.argv[1]), "run-of-another-process"):
+    print("there", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Catalog(str(tmp_path / "catalog"), create=True).storage
+
+
+def files(storage: Storage) -> list[str]:
+    """Whose files are there, dead or alive."""
+    return sorted(json.loads(storage.read(path)).get("name") for path in paths(storage))
+
+
+def paths(storage: Storage) -> list[str]:
+    return [f"{live.FOLDER}/{name}" for name in storage.entries(live.FOLDER)]
+
+
+@contextmanager
+def another(storage: Storage) -> Iterator["subprocess.Popen[str]"]:
+    """A process that is at work in the catalogue."""
+    command = [sys.executable, "-c", SLEEPER, storage.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        yield process
+        process.kill()
+
+
+def test_a_run_is_seen_as_long_as_it_works(storage: Storage) -> None:
+    assert live.live_runs(storage) == []
+    with live.live(storage, "two"), live.live(storage, "one"):
+        with live.live(storage, "one"):
+            assert [one.name for one in live.live_runs(storage)] == ["one", "one", "two"]
+        assert [one.name for one in live.live_runs(storage)] == ["one", "two"]
+        assert live.live_runs(storage)[0].pid == os.getpid()
+    with pytest.raises(ZeroDivisionError), live.live(storage, "three"):
+        raise ZeroDivisionError
+    assert live.live_runs(storage) == []
+    assert files(storage) == []
+
+
+def test_forgetting_names_the_run_that_is_in_its_way_and_not_one_that_was_killed(storage: Storage) -> None:
+    with another(storage) as process:
+        with (
+            pytest.raises(BusyCatalogError, match=f"run run-of-another-process .*{process.pid}.*wait until") as error,
+            live.forgetting(storage, "receipt"),
+        ):
+            pass
+        assert "\n" not in str(error.value)
+        assert files(storage) == ["run-of-another-process"]
+        process.kill()
+        process.wait()
+    assert files(storage) == ["run-of-another-process"]
+    with live.forgetting(storage, "receipt"):
+        assert files(storage) == ["receipt"]
+
+
+def test_a_run_does_not_start_while_something_is_forgotten(storage: Storage, tmp_path: Path) -> None:
+    write_photos(tmp_path / "archive", 1)
+    with live.forgetting(storage, "receipt"):
+        with pytest.raises(BusyCatalogError, match=r"being forgotten from this catalogue.*again in a minute"):
+            run(tmp_path / "archive", storage.url, ["media"])
+        with pytest.raises(BusyCatalogError, match="another forgetting"), live.forgetting(storage, "other"):
+            pass
+        assert files(storage) == ["receipt"]
+    assert Catalog(storage.url).sql("FROM runs").num_rows == 0
+
+
+def alter(storage: Storage, **fields: object) -> None:
+    (path,) = paths(storage)
+    storage.write(path, json.dumps({**json.loads(storage.read(path)), **fields}).encode())
+
+
+def test_of_another_machine_the_last_sign_of_life_counts(storage: Storage) -> None:
+    with live.live(storage, "far"):
+        for minutes, lives in ((2.5, True), (3.5, False)):
+            silent_since = datetime.now(UTC) - timedelta(minutes=minutes)
+            # A process id that nobody has here.
+            alter(storage, machine="far away", pid=2**30, refreshed_at=silent_since.isoformat())
+            assert bool(live.live_runs(storage)) == lives
+        assert files(storage) == []
+
+
+def test_another_process_with_the_same_number_is_another(storage: Storage) -> None:
+    with live.live(storage, "old"):
+        old = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        alter(storage, refreshed_at=old)
+        assert len(live.live_runs(storage)) == 1  # it was asleep, and lives
+        alter(storage, started=time.time() - 86_400)
+        assert live.live_runs(storage) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"name": "x"}'])
+def test_a_file_that_is_none_of_ours_keeps_nobody_out(storage: Storage, data: bytes) -> None:
+    storage.write(f"{live.FOLDER}/strange.json", data)
+    with live.forgetting(storage, "receipt"):
+        assert files(storage) == ["receipt"]
+
+
+def test_a_sign_of_life_is_given_again_and_again(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "REFRESHED_S", 0.02)
+    with live.live(storage, "one"):
+        first = live.live_runs(storage)[0].refreshed_at
+        # Also when somebody took it for dead.
+        storage.remove(paths(storage)[0])
+        until = time.monotonic() + 10
+        while not live.live_runs(storage) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert live.live_runs(storage)[0].refreshed_at > first
+    assert files(storage) == []
+
+
+def never_both(storage: Storage, rounds: int) -> int:
+    """Start a run and a forgetting at once, again and again. Returns how often one of them went on."""
+    inside: list[str] = []
+    both = []
+    went_on = []
+
+    def enter(what: Callable[[Storage, str], AbstractContextManager[None]], name: str) -> None:
+        barrier.wait()
+        try:
+            with what(storage, name):
+                inside.append(name)
+                both.append(len(set(inside)) > 1)
+                went_on.append(name)
+                time.sleep(0.002)
+                inside.remove(name)
+        except BusyCatalogError:
+            pass
+
+    for _ in range(rounds):
+        barrier = threading.Barrier(2)
+        two = [threading.Thread(target=enter, args=one) for one in ((live.live, "run"), (live.forgetting, "receipt"))]
+        for one in two:
+            one.start()
+        for one in two:
+            one.join()
+    assert not any(both)
+    assert files(storage) == []
+    return len(went_on)
+
+
+def test_of_two_that_start_at_once_never_both_go_on(storage: Storage) -> None:
+    never_both(storage, 100)
+
+
+def test_the_same_in_a_bucket(s3: Bucket) -> None:  # noqa: F811
+    storage = Catalog(f"{s3.url}/catalog", create=True).storage
+    never_both(storage, 10)
+    with live.live(storage, "one"), pytest.raises(BusyCatalogError, match="run one"), live.forgetting(storage, "two"):
+        pass
+    assert live.live_runs(storage) == []
