@@ -25,7 +25,7 @@ from pinakes.catalog.collection_definition import Definition, created, milvus_na
 from pinakes.catalog.errors import CollectionError
 from pinakes.catalog.face_collections import Collection, Collections, append, last_load, settings_of
 from pinakes.catalog.face_difference import Difference, check_condition, compare, count, has_faces, refuse_replaced
-from pinakes.catalog.index_choice import Index, choose
+from pinakes.catalog.index_choice import choose
 from pinakes.catalog.live import live
 from pinakes.catalog.milvus import FIELDS, Vectors, opened, remove
 from pinakes.catalog.people import forget_names, match_new, vectors_of
@@ -184,29 +184,32 @@ def _bring_up(
     with opened(there.milvus_name, there.milvus, report) as vectors:
         with connect(catalog, since) as connection, reading(catalog.url):
             compare(connection, catalog, there, since, without)
-            if not vectors.exists and there.faces:
+            was_there = vectors.exists
+            if not was_there and there.faces:
                 return None, f"Milvus at {there.milvus or platform.node()} does not have {there.collection} any more"
             refuse_replaced(connection, there)
             difference = count(connection, there, since)
             _remove(catalog, connection, there, vectors, load)
-            there = _add(catalog, connection, there, vectors, load, difference, advance)
-        if there.dimensions is not None:
-            if wait and not vectors.settle(lambda rows: report(f"Milvus is building the index: {rows:,} rows to go")):
+            there = _ready(connection, there, vectors, difference)
+            # Of a load that was killed some faces may be there already.
+            _add(catalog, connection, there, vectors, load, advance, may_be_there=was_there)
+        if vectors.exists and (counted := vectors.count()) != difference.faces:
+            trouble = f"Milvus has {counted:,} faces of {there.collection}, and it should be {difference.faces:,}"
+            return None, trouble
+        last = replace(there, load=load - 1).after(
+            action,
+            n=n,
+            fingerprints=json.dumps(asked_for),
+            faces=difference.faces,
+            left_out=difference.all_left_out,
+        )
+        if not collections.record(last):
+            return None, None
+        # Who does not wait for the end of this loses nothing.
+        if wait and vectors.exists:
+            indexed = vectors.settle(lambda rows: report(f"Milvus is building the index: {rows:,} rows to go"))
+            if not indexed:
                 remarks.append("Milvus is still building the index; until it is done, searches take longer")
-            if (counted := vectors.count()) != difference.faces:
-                return (
-                    None,
-                    f"Milvus has {counted:,} faces of {there.collection}, and it should be {difference.faces:,}",
-                )
-    last = replace(there, load=load - 1).after(
-        action,
-        n=n,
-        fingerprints=json.dumps(asked_for),
-        faces=difference.faces,
-        left_out=difference.all_left_out,
-    )
-    if not collections.record(last):
-        return None, None
     return Loaded(last, difference.added, difference.removed, dict(difference.left_out), 0, remarks), None
 
 
@@ -241,24 +244,23 @@ def _add(
     there: Collection,
     vectors: Vectors,
     load: int,
-    difference: Difference,
     advance: Callable[[int], None],
-) -> Collection:
-    """Put in what is new. Returns the collection with what is known of it only now: dimensions, and the index."""
+    *,
+    may_be_there: bool,
+) -> None:
+    """Put in what is new."""
     bad = connection.sql("SELECT face_id, uri, reasons FROM to_add WHERE len(reasons) > 0").to_arrow_table()
     if bad.num_rows:
         _record_faces(catalog, there, load, bad, "left_out")
     first = connection.execute("SELECT min(n) FROM to_add WHERE len(reasons) = 0").fetchall()[0][0]
     if first is None:
-        return there
+        return
     # The bound lets parts be passed over by their statistics.
     reader = connection.sql(
         "SELECT to_add.*, found.vector FROM to_add JOIN embeddings AS found ON found.subject_id = to_add.face_id "
         "AND found.n = to_add.n WHERE len(to_add.reasons) = 0 AND found.subject = 'face' AND found.n >= $first",
         params={"first": first},
     ).to_arrow_reader(STEP)
-    # Of a killed load some faces may be there already.
-    may_be_there = vectors.exists
     references: dict[str, np.ndarray] = {}
 
     def look_up(face_ids: Sequence[str]) -> dict[str, np.ndarray]:
@@ -271,28 +273,36 @@ def _add(
     for batch in reader:
         rows = pa.Table.from_batches([batch])
         sizes = set(pc.list_value_length(rows["vector"]).to_pylist())
-        if there.dimensions is None and len(sizes) == 1:
-            there = replace(there, dimensions=sizes.pop())
-            if not vectors.exists:
-                there, chosen = _choose_index(there, difference.faces)
-                vectors.create(there.dimensions or 0, chosen)
-        elif sizes != {there.dimensions}:
-            raise CollectionError(f"the vectors of {there.model} are of several lengths: {sorted(sizes)}")
+        if sizes != {there.dimensions}:
+            lengths = sorted({*sizes, there.dimensions or 0})
+            raise CollectionError(f"the vectors of {there.model} are of several lengths: {lengths}")
         vectors.add(rows.select([*FIELDS.names, "vector"]), may_be_there=may_be_there)
         _record_faces(catalog, there, load, rows.select(["face_id", "uri"]), "indexed")
         if there.model in BY_MODEL:
             naming = BY_MODEL[there.model].naming
             match_new(catalog, there.collection, rows.select(["face_id", "vector"]), naming, look_up=look_up)
         advance(rows.num_rows)
+
+
+def _ready(
+    connection: duckdb.DuckDBPyConnection, there: Collection, vectors: Vectors, difference: Difference
+) -> Collection:
+    """Make the collection in Milvus, if there is something to put in. Returns it with its dimensions and its index."""
+    if there.index_chosen is None or not vectors.exists:
+        found = connection.execute(
+            "SELECT len(vector) FROM embeddings SEMI JOIN (SELECT face_id FROM wanted WHERE len(reasons) = 0 LIMIT 1) "
+            "AS one ON one.face_id = subject_id WHERE subject = 'face' LIMIT 1"
+        ).fetchall()
+        if found:
+            there = replace(there, dimensions=found[0][0])
+            try:
+                chosen = choose(difference.faces, found[0][0], there.is_lite, there.index_asked or None)
+            except ValueError as error:
+                raise CollectionError(f"the index of {there.collection}: {error}") from None
+            there = replace(there, index=settings_of(there.index_asked, chosen))
+            if not vectors.exists:
+                vectors.create(found[0][0], chosen)
     return there
-
-
-def _choose_index(there: Collection, faces: int) -> tuple[Collection, Index]:
-    try:
-        chosen = choose(faces, there.dimensions or 0, there.is_lite, there.index_asked or None)
-    except ValueError as error:
-        raise CollectionError(f"the index of {there.collection}: {error}") from None
-    return replace(there, index=settings_of(there.index_asked, chosen)), chosen
 
 
 def _record_faces(catalog: "Catalog", there: Collection, load: int, rows: pa.Table, action: str) -> None:

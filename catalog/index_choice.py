@@ -33,8 +33,8 @@ _LITE = ("FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW", "HNSW_SQ")
 
 #: What is not said in the settings. A server 2.3 takes M from 4 to 64, and efConstruction up to 512.
 _HNSW_BUILD = {"M": 32, "efConstruction": 200}
-#: Up to so many faces, and above. Of the ten nearest (128 dimensions, the M above) a search finds .990 of 100,000 with an
-#: ef of 256; of 1,000,000 .945 with 256, .976 with 512, .987 with 768, .990 with 1024. Of those that are the person
+#: Up to so many faces, and above. Of the ten nearest (128 dimensions, the M above) a search finds .990 of 100,000 with
+#: an ef of 256; of 1,000,000 .945 with 256, .976 with 512, .987 with 768, .990 with 1024. Of those that are the person
 #: looked for, it finds .997 and more with any of these. A larger ef costs time only.
 _EF = ((100_000, 256), (None, 1024))
 _NLIST = 4096

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,8 +92,13 @@ class Vectors:
         schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=dimensions)
         parameters = MilvusClient.prepare_index_params()
         parameters.add_index(VECTOR, index_type=index.type, metric_type="COSINE", params=dict(index.build))
-        with self._reporting():
-            self._client.create_collection(self.name, schema=schema, index_params=parameters)
+        try:
+            with self._reporting():
+                self._client.create_collection(self.name, schema=schema, index_params=parameters)
+        except CollectionError as error:
+            raise CollectionError(
+                f"{error} (it was asked for an index {index.type}; the job's section `faces` may name another)"
+            ) from error
 
     def drop(self) -> None:
         with self._reporting():
@@ -124,7 +129,7 @@ class Vectors:
         return {row["face_id"]: np.asarray(row[VECTOR], np.float32) for row in rows}
 
     def search(
-        self, queries: np.ndarray, limit: int, *, parameters: dict[str, Any], condition: str = ""
+        self, queries: np.ndarray, limit: int, *, parameters: Mapping[str, Any], condition: str = ""
     ) -> list[list[dict[str, Any]]]:
         """For each of (n, d) vectors the nearest faces for which a Milvus `condition` holds, the best first.
 
@@ -149,7 +154,7 @@ class Vectors:
                 found += [[_match(hit) for hit in answer] for answer in answers]
         return found
 
-    def settle(self, waiting: Callable[[int], None] = lambda rows: None, limit_s: float = 3600) -> bool:
+    def settle(self, waiting: Callable[[int], None] = lambda rows: None, limit_s: float = 86_400) -> bool:
         """Write out what was added, and wait until all of it is indexed; `waiting` is told how many rows are not.
 
         An index is ready when no rows are pending, not when its state says so. False when the time was not enough:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pinakes.catalog.errors import CollectionError
 from pinakes.catalog.face_collections import Collection, Collections, append
 from pinakes.catalog.face_tables import AUDIT
+from pinakes.catalog.index_choice import choose
 from pinakes.catalog.live import live
 from pinakes.catalog.milvus import MOST_MATCHES, as_matrix, opened
 from pinakes.catalog.people import Known, names
@@ -98,11 +99,10 @@ def search(
                     f"{f' (it was loaded on {there.host})' if there.is_lite else ''}: `pinakes faces index "
                     f"{collection}` loads it from the catalogue"
                 )
-            chosen = there.index_chosen
             found = vectors.search(
                 np.stack([query.vector for query in queries]),
                 limit + 1,
-                parameters=chosen.search if chosen else {},
+                parameters=_parameters(there),
                 condition="" if condition is None else milvus_filter(condition, anywhere=vectors.finds_anywhere),
             )
     answers = [
@@ -114,6 +114,13 @@ def search(
     with live(catalog.storage, f"search-{uuid.uuid4().hex}"):
         _audit(catalog, collection, asked, queries, matches, threshold, condition)
     return matches
+
+
+def _parameters(there: Collection) -> Mapping[str, Any]:
+    """How a search goes through the index: by the size that the collection has now, if its index is the usual one."""
+    made = there.index_chosen
+    usual = choose(there.faces, there.dimensions or 0, there.is_lite, there.index_asked or None)
+    return {} if made is None else (usual if usual.type == made.type else made).search
 
 
 def _refuse_dimensions(there: Collection, queries: Sequence[Query], asked: str) -> None:

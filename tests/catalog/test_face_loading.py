@@ -15,7 +15,7 @@ from pinakes.catalog import Catalog, face_loading, milvus
 from pinakes.catalog.catalog import new_run_id
 from pinakes.catalog.collection_definition import Definition
 from pinakes.catalog.errors import CollectionError, QueryError
-from pinakes.catalog.face_collections import Collections
+from pinakes.catalog.face_collections import Collection, Collections
 from pinakes.catalog.face_loading import drop, index, rebuild
 from pinakes.catalog.face_quality import QualityLimits
 from tests.drawn_faces import MODEL, add_faces, ask, identities
@@ -193,6 +193,25 @@ def test_a_broken_off_load_goes_on(catalog: Catalog, monkeypatch: pytest.MonkeyP
     rest = index(catalog, "people")
     assert rest.added < 30
     assert rest.collection.faces == 30
+    assert held(catalog, "people") == latest(catalog)
+
+
+def test_a_load_that_died_before_its_last_word_goes_on(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_faces(catalog, photos(4), identities(4, 1)[:, None])
+    whole = Collections.record
+
+    def broken(collections: Collections, row: Collection) -> bool:
+        if row.action == "loaded":
+            raise KeyboardInterrupt
+        return whole(collections, row)
+
+    monkeypatch.setattr(Collections, "record", broken)
+    with pytest.raises(KeyboardInterrupt):
+        index(catalog, "people")
+    monkeypatch.setattr(Collections, "record", whole)
+    done = index(catalog, "people").collection
+    assert (done.faces, done.dimensions) == (4, 128)
+    assert done.index_chosen is not None
     assert held(catalog, "people") == latest(catalog)
 
 
