@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 
 from pinakes.catalog.erasing import read
 from pinakes.catalog.errors import UnknownError
+from pinakes.catalog.person_templates import Likeness, templates
 from pinakes.catalog.suppressions import NEAR_MS, PLACES, Suppressions, keyed, overlapping
 
 if TYPE_CHECKING:
@@ -37,30 +38,37 @@ class Chosen:
     items: int = 0
     #: Rows of `people` with these persons, references that are not in the archive among them.
     people: int = 0
+    #: Digests of the references from photos that are templates of these faces; see person_templates.py.
+    templates: set[str] = field(default_factory=set)
 
     @property
     def is_empty(self) -> bool:
-        return not (len(self.face_ids) or len(self.whole) or self.people)
+        return not (len(self.face_ids) or len(self.whole) or self.people or self.templates)
 
 
 def choose(
-    catalog: "Catalog", *, face_ids: Iterable[str] = (), uri: str | None = None, person: str | None = None
+    catalog: "Catalog",
+    *,
+    face_ids: Iterable[str] = (),
+    uri: str | None = None,
+    person: str | None = None,
+    collection: str | None = None,
+    likenesses: Sequence[Likeness] = (),
 ) -> Chosen:
     """What a request is about, by ids of faces, by the item, or by a person's name or id. Reads only.
 
-    Raises UnknownError (there is no such item or person; ids that are not there are passed over), CatalogError.
+    `collection` says in which one the person is called so. `likenesses` are what the ids were found by.
+
+    Raises UnknownError (there is no such item or person, or several persons of that name; ids that are not there are
+    passed over), CatalogError.
     """
     asked = list(face_ids)
     whole, rows = pa.array([], pa.string()), None
     person_ids: list[str] = []
     names: list[str] = []
     if person is not None:
-        rows = read(catalog, "people", ["person_id", "name", "face_id"])
-        person_ids = pc.unique(rows["person_id"].filter(_is(rows, person))).drop_null().to_pylist()
-        of_them = pc.or_(_is(rows, person), pc.is_in(rows["person_id"], pa.array(person_ids, pa.string())))
-        rows = rows.filter(of_them)
-        if not rows.num_rows:
-            raise UnknownError(f"{catalog.url}: nobody is called {person} in the table people, as a name or as an id")
+        person_ids = [_person_id(catalog, person, collection)]
+        rows = read(catalog, "people", ["name", "face_id"], pc.field("person_id") == person_ids[0])
         names = pc.unique(rows["name"]).drop_null().to_pylist()
         asked += rows["face_id"].drop_null().to_pylist()
     if uri is not None:
@@ -72,8 +80,9 @@ def choose(
     places = keyed(faces)
     # A person may have faces that are in no other table any more.
     of_person = pa.array(asked if rows is not None else [], pa.string())
+    ids = pc.unique(pa.concat_arrays([*faces["face_id"].chunks, of_person]))
     return Chosen(
-        face_ids=pc.unique(pa.concat_arrays([*faces["face_id"].chunks, of_person])),
+        face_ids=ids,
         # Of a content that is suppressed as a whole, its places say nothing more.
         places=places.filter(pc.invert(pc.is_in(places["key"], whole))),
         whole=whole,
@@ -81,6 +90,7 @@ def choose(
         names=names,
         items=pc.count_distinct(faces["uri"]).as_py(),
         people=0 if rows is None else rows.num_rows,
+        templates=templates(catalog, ids, likenesses),
     )
 
 
@@ -99,9 +109,25 @@ def names_of(catalog: "Catalog", person_ids: Sequence[str]) -> list[str]:
     return names
 
 
-def _is(people: pa.Table, person: str) -> pa.ChunkedArray:
-    named = pc.or_kleene(pc.equal(people["name"], person), pc.equal(people["person_id"], person))
-    return pc.fill_null(named, False)
+def _person_id(catalog: "Catalog", person: str, collection: str | None) -> str:
+    """The id of the person of that name or id. Raises UnknownError unless it is exactly one."""
+    asked = (pc.field("name") == person) | (pc.field("person_id") == person)
+    rows = read(catalog, "people", ["collection", "person_id", "name"], asked)
+    where = ""
+    if collection is not None:
+        rows = rows.filter(pc.equal(rows["collection"], collection))
+        where = f" of the collection {collection}"
+    found = sorted({(row["person_id"], row["collection"]) for row in rows.to_pylist()})
+    ids = {person_id for person_id, _ in found}
+    if not ids:
+        raise UnknownError(f"{catalog.url}: nobody is called {person} in the table people{where}, as a name or as an id")
+    if person not in ids and len(ids) > 1:
+        listed = ", ".join(f"{person_id} of {name}" for person_id, name in sorted(found, key=lambda one: one[::-1]))
+        raise UnknownError(
+            f"{catalog.url}: several persons are called {person}: {listed}. Say which, by one of these ids or by the "
+            "collection. Nothing was touched"
+        )
+    return person if person in ids else str(found[0][0])
 
 
 def _everywhere(catalog: "Catalog", ids: pa.Array, whole: pa.Array) -> pa.Table:

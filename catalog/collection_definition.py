@@ -1,6 +1,7 @@
 """What a collection is made of, as the user says it; and what must not change under those who ask it."""
 
 import platform
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pinakes.catalog.errors import CollectionError
 from pinakes.catalog.face_collections import Collection, last_load, settings_of
 from pinakes.catalog.face_quality import QualityLimits
+from pinakes.catalog.milvus import TOKEN_VARIABLE, lite_folder
 
 if TYPE_CHECKING:
     from pinakes.catalog.catalog import Catalog
+
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -26,21 +30,25 @@ class Definition:
     index: Mapping[str, Any] | None = None
 
 
-def created(catalog: "Catalog", name: str, asked: Definition, loads: int) -> Collection:
-    """The first row of a collection, that had so many rows before. Raises CollectionError."""
-    if not name.isidentifier() or not name.isascii():
-        raise CollectionError(f"a collection's name has letters, digits and underscores, and {name!r} has others")
+def created(catalog: "Catalog", name: str, asked: Definition) -> Collection:
+    """The first row of a collection. Raises CollectionError."""
+    if not name.isidentifier() or not name.isascii() or len(name) > LONGEST_NAME:
+        raise CollectionError(
+            f"a collection's name has letters, digits and underscores, {LONGEST_NAME} at most: {name[:80]!r} has others"
+        )
+    in_milvus = milvus_name(name)
     return Collection(
         collection=name,
         action="created",
-        load=max(loads, last_load(catalog, name)) + 1,
+        load=last_load(catalog) + 1,
         model=asked.model or _only_model(catalog),
         dimensions=None,
         condition=asked.condition or None,
         quality=(asked.quality or QualityLimits()).model_dump_json(),
-        milvus=asked.milvus or None,
+        milvus=checked_uri(asked.milvus),
         host=platform.node(),
-        milvus_name=milvus_name(name),
+        folder=None if asked.milvus else str(lite_folder(in_milvus)),
+        milvus_name=in_milvus,
         index=settings_of(asked.index or {}),
         n=0,
         fingerprints="[]",
@@ -48,6 +56,20 @@ def created(catalog: "Catalog", name: str, asked: Definition, loads: int) -> Col
         left_out=0,
         recorded_at=datetime.now(UTC),
     )
+
+
+def checked_uri(uri: str | None) -> str | None:
+    """The URI of a server; None for Milvus Lite. Raises CollectionError for what is no URI, or has a password in it."""
+    if not uri:
+        return None
+    if not re.match(r"(https?|tcp|unix)://[^/]", uri):
+        raise CollectionError(f"{uri} is no URI of a Milvus server: it is spelled like http://host:19530")
+    if "@" in uri:
+        raise CollectionError(
+            f"a key stands in the variable {TOKEN_VARIABLE}, as KEY or USER:PASSWORD, and not in the URI: that is "
+            "written to the catalogue"
+        )
+    return uri
 
 
 def milvus_name(name: str) -> str:

@@ -4,10 +4,10 @@ Each step may be killed and done again. No deletion puts a value into the Delta 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +27,8 @@ _COUNTS = ("n", "load")
 TOGETHER = 48 * 2**20
 #: Rows that are held in memory while they are read: 4 MB of vectors.
 ROWS = 8192
+#: Says which rows of a batch are meant, as bools without nulls.
+Hit: TypeAlias = Callable[[pa.RecordBatch], pa.Array]
 #: A part that a commit names, or will, and the commit's number; see parts.py.
 _PART = re.compile(r"^n(\d{10})-[0-9a-f]{32}\.parquet")
 
@@ -60,8 +62,20 @@ def erase(catalog: "Catalog", name: str, column: str, values: pa.Array, blank: S
     if counted:
         groups = _groups(pa.table(table.get_add_actions(flatten=True)), counted, pc.unique(found[counted]).to_pylist())
     for numbers in groups:
-        _rewrite(catalog, name, column, values, blank, counted, numbers)
+        _rewrite(catalog, name, lambda batch: pc.is_in(batch[column], values), blank, counted, numbers)
     return int(found.num_rows)
+
+
+def erase_rows(catalog: "Catalog", name: str, columns: list[str], hit: Hit) -> int:
+    """Delete the rows that `hit` says, by those columns. Returns how many. As `erase`, in all parts."""
+    if name not in catalog.tables():
+        return 0
+    with catalog.storage.reporting(f"reading table {name}"):
+        batches = catalog.table(name).to_pyarrow_dataset().to_batches(columns=columns, batch_size=ROWS)
+        count = sum(int(pc.sum(hit(batch)).as_py() or 0) for batch in batches)
+    if count:
+        _rewrite(catalog, name, hit, (), None, None)
+    return count
 
 
 def _groups(parts: pa.Table, counted: str, numbers: list[int]) -> list[list[int]]:
@@ -85,13 +99,12 @@ def _groups(parts: pa.Table, counted: str, numbers: list[int]) -> list[list[int]
 def _rewrite(
     catalog: "Catalog",
     name: str,
-    column: str,
-    values: pa.Array,
+    hit: Hit,
     blank: Sequence[str],
     counted: str | None,
     numbers: list[int] | None,
 ) -> None:
-    """`erase` in the parts with some of those numbers; in all when they are None."""
+    """Delete the rows that `hit` says, or blank columns of them, in the parts with some of those numbers; in all when they are None."""
     table = catalog.table(name)
     rows = table.to_pyarrow_dataset()
     affected, predicate = None, None
@@ -101,14 +114,14 @@ def _rewrite(
 
     def kept() -> Iterator[pa.RecordBatch]:
         for batch in rows.to_batches(filter=affected, batch_size=ROWS):
-            hit = pc.is_in(batch[column], values)
+            hits = hit(batch)
             if blank:
                 for at in [batch.schema.get_field_index(one) for one in blank]:
                     field = batch.schema.field(at)
-                    batch = batch.set_column(at, field, pc.if_else(hit, pa.scalar(None, field.type), batch[at]))
+                    batch = batch.set_column(at, field, pc.if_else(hits, pa.scalar(None, field.type), batch[at]))
                 yield batch
             else:
-                yield batch.filter(pc.invert(hit))
+                yield batch.filter(pc.invert(hits))
 
     # Not by delta-rs's own `merge` or `delete`: they write texts in a type that pyarrow 26 cannot compare with texts,
     # so that neither it nor DuckDB could filter the table by them; and `delete` writes the values into the log.

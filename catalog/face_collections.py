@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pinakes.catalog.errors import CollectionError
 from pinakes.catalog.face_tables import COLLECTIONS, TABLES
 from pinakes.catalog.index_choice import Index
+from pinakes.catalog.milvus import lite_folder
 
 if TYPE_CHECKING:
     from pinakes.catalog.catalog import Catalog
+
+#: Parts of a table, above which the small ones are put together.
+MOST_PARTS = 50
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Collection:
     quality: str
     milvus: str | None
     host: str
+    folder: str | None
     milvus_name: str
     index: str
     n: int
@@ -58,9 +64,26 @@ class Collection:
         return self.milvus is None
 
     def after(self, action: str, **changes: Any) -> "Collection":
-        """The next row."""
-        news = {"load": self.load + 1, "host": platform.node(), "recorded_at": datetime.now(UTC), **changes}
-        return replace(self, action=action, **news)
+        """The next row, written on this machine."""
+        news = {"load": self.load + 1, "host": platform.node(), "folder": _folder(self), **changes}
+        return replace(self, action=action, recorded_at=datetime.now(UTC), **news)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a collection in Milvus, which may be one that was left behind."""
+
+    collection: str
+    milvus_name: str
+    milvus: str | None
+    host: str
+    folder: str | None
+    is_current: bool
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return self.milvus or f"Milvus Lite in {self.folder} on {self.host}"
 
 
 class Collections:
@@ -81,7 +104,22 @@ class Collections:
 
     @property
     def _newest(self) -> dict[str, Collection]:
-        return {row.collection: row for row in self._rows}
+        return {row.collection: row for row in self._rows if row.action not in ("begun", "removed")}
+
+    def copies(self, name: str | None = None) -> list[Copy]:
+        """All copies in Milvus that were ever begun and are not known to be removed, of one collection or of all."""
+        current = {one.milvus_name for one in self.all()}
+        found: dict[tuple[str, str | None, str | None, str | None], Copy] = {}
+        for row in self._rows:
+            if name not in (None, row.collection):
+                continue
+            key = (row.milvus_name, row.milvus, *((row.host, row.folder) if row.is_lite else (None, None)))
+            if row.action == "removed":
+                found.pop(key, None)
+            elif row.action != "dropped":
+                is_current = row.milvus_name in current
+                found[key] = Copy(row.collection, row.milvus_name, row.milvus, row.host, row.folder, is_current)
+        return list(found.values())
 
     def rows(self, name: str) -> list[Collection]:
         """Its history, the oldest row first."""
@@ -131,6 +169,7 @@ class Collections:
         except CommitFailedError:
             return False
         self._rows.append(row)
+        _compact(self._catalog, self._table)
         return True
 
 
@@ -147,18 +186,33 @@ def append(catalog: "Catalog", table: str, rows: pa.Table) -> None:
             mode="append",
             commit_properties=CommitProperties(max_commit_retries=20),
         )
+    _compact(catalog, there)
 
 
-def last_load(catalog: "Catalog", name: str) -> int:
-    """The highest load of a collection that any row speaks of, also of a load that was killed."""
-    loads = [Collections(catalog).loads(name)]
-    if "collection_faces" in catalog.storage.entries():
-        rows = catalog.table("collection_faces").to_pyarrow_dataset()
-        column = rows.to_table(columns=["load"], filter=pc.field("collection") == name)["load"]
-        loads.append(pc.max(column).as_py() or 0)
-    return max(loads)
+def _compact(catalog: "Catalog", table: DeltaTable) -> None:
+    """Put many small parts together, so that who reads the table does not have to open each of them."""
+    if len(table.file_uris()) > MOST_PARTS:
+        # Another process may be at it, or forget something meanwhile: then that is what counts.
+        with suppress(CommitFailedError, DeltaError), catalog.storage.reporting("putting parts together"):
+            table.optimize.compact()
+
+
+def last_load(catalog: "Catalog") -> int:
+    """The highest load that any row speaks of, also of a load that was killed: from the parts' statistics alone."""
+    highest = 0
+    for name in ("collections", "collection_faces"):
+        if name in catalog.storage.entries():
+            parts = pa.table(catalog.table(name).get_add_actions(flatten=True))
+            if parts.num_rows:
+                highest = max(highest, pc.max(parts["max.load"]).as_py() or 0)
+    return highest
 
 
 def settings_of(asked: Mapping[str, Any], chosen: Index | None = None) -> str:
     """What the column `index` says."""
     return json.dumps({"asked": dict(asked), "chosen": chosen and asdict(chosen)})
+
+
+def _folder(collection: Collection) -> str | None:
+    """Where Milvus Lite keeps it on this machine."""
+    return str(lite_folder(collection.milvus_name)) if collection.is_lite else None

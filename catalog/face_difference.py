@@ -1,18 +1,21 @@
 """What a collection lacks and what it has too much: the tables `to_add` and `to_remove` of a DuckDB connection."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
 
+from pinakes.catalog.chosen_faces import suppressed
 from pinakes.catalog.errors import CollectionError, QueryError
 from pinakes.catalog.face_collections import Collection
 from pinakes.catalog.face_quality import QualityLimits, reasons
 from pinakes.catalog.face_tables import COLLECTION_FACES
 from pinakes.catalog.sql import connect, reading
+from pinakes.catalog.suppressions import Suppressions
 
 if TYPE_CHECKING:
     from pinakes.catalog.catalog import Catalog
@@ -36,12 +39,28 @@ _WANTED = """
     face_id, uri, source, epoch_ms(captured_at) AS captured_at, frame_ms, age, gender, confidence, box.left AS left,
     box.top AS top, box.width AS width, box.height AS height, n, {reasons} AS reasons
 """
+#: What a condition may ask of a face.
+_COLUMNS = (
+    *("face_id", "uri", "item_key", "content_id", "frame_ms", "n", "box", "confidence", "pose", "quality", "age"),
+    *("gender", "gender_confidence", "media_type", "media_width", "media_height", "captured_at", "source"),
+)
 _RECORDED = """
     CREATE TEMP TABLE recorded AS
     SELECT face_id, any_value(uri) AS uri, arg_max(action, load) AS action,
            coalesce(arg_max(action, load) FILTER (load <= $load), 'removed') AS action_before
     FROM collection_faces {touched}
     WHERE collection = $collection AND milvus_name = $milvus_name GROUP BY face_id
+"""
+
+#: `to_add` to the collection or to those that are left out, `to_remove` from both, and `to_leave` Milvus for either.
+_CHANGES = """
+    CREATE TEMP TABLE to_add AS
+    FROM wanted ANTI JOIN recorded ON recorded.face_id = wanted.face_id
+    AND recorded.action = CASE WHEN len(wanted.reasons) = 0 THEN 'indexed' ELSE 'left_out' END;
+    CREATE TEMP TABLE to_remove AS
+    FROM recorded ANTI JOIN wanted USING (face_id) WHERE action <> 'removed';
+    CREATE TEMP TABLE to_leave AS
+    FROM recorded ANTI JOIN (FROM wanted WHERE len(reasons) = 0) USING (face_id) WHERE action = 'indexed'
 """
 
 
@@ -54,6 +73,10 @@ class Difference:
     left_out: Counter[str] = field(default_factory=Counter)
     faces: int = 0
     all_left_out: int = 0
+
+    @property
+    def changes(self) -> bool:
+        return bool(self.added or self.removed or self.left_out)
 
 
 def compare(
@@ -68,9 +91,12 @@ def compare(
     `without` are faces that do not count, whatever the tables say. Raises QueryError when the condition cannot be
     asked.
     """
-    connection.register("without", pa.table({"face_id": pa.array(without, pa.string())}))
+    # What a forgetting that was killed has not taken out of the tables yet does not come back either.
+    gone = suppressed(catalog, Suppressions.read(catalog.storage)).to_pylist()
+    connection.register("without", pa.table({"face_id": pa.array([*without, *gone], pa.string())}))
     chosen = _choose(connection, there)
-    chosen.query("chosen", "CREATE TABLE wanted AS FROM chosen ANTI JOIN without USING (face_id)")
+    with _asking(there):
+        chosen.query("chosen", "CREATE TABLE wanted AS FROM chosen ANTI JOIN without USING (face_id)")
     if "collection_faces" not in catalog.tables():
         connection.register("collection_faces", COLLECTION_FACES.empty_table())
     touched = "SEMI JOIN (SELECT uri FROM ledger) USING (uri)" if since else ""
@@ -78,19 +104,31 @@ def compare(
         _RECORDED.format(touched=touched),
         {"collection": there.collection, "milvus_name": there.milvus_name, "load": there.load},
     )
-    connection.execute(
-        "CREATE TEMP TABLE to_add AS FROM wanted ANTI JOIN (FROM recorded WHERE action <> 'removed') USING (face_id)"
-    )
-    connection.execute(
-        "CREATE TEMP TABLE to_remove AS FROM recorded ANTI JOIN wanted USING (face_id) WHERE action <> 'removed'"
-    )
+    connection.execute(_CHANGES)
 
 
 def check_condition(catalog: "Catalog", there: Collection) -> None:
-    """Raises QueryError when the collection's condition cannot be asked; nothing if there are no faces yet."""
+    """Raises QueryError when the collection's condition cannot be asked of the faces that there are."""
     if there.condition and has_faces(catalog):
         with connect(catalog) as connection, reading(catalog.url):
-            _choose(connection, there)
+            chosen = _choose(connection, there)
+            with _asking(there):
+                chosen.aggregate("count(*)").fetchall()
+
+
+@contextmanager
+def _asking(there: Collection) -> Iterator[None]:
+    """A condition may be understood and yet fail on some row."""
+    try:
+        yield
+    except duckdb.Error as error:
+        if there.condition is None:
+            raise
+        said = " ".join(str(error).splitlines()[:2])
+        raise QueryError(
+            f"the condition {there.condition} takes one SQL expression over {', '.join(_COLUMNS)}: {said}. Nothing was "
+            "touched"
+        ) from error
 
 
 def has_faces(catalog: "Catalog") -> bool:
@@ -102,24 +140,19 @@ def _choose(connection: duckdb.DuckDBPyConnection, there: Collection) -> duckdb.
     connection.execute(_INDEXABLE.format(model=there.model.replace("'", "''")))
     faces = connection.view("indexable")
     limits = QualityLimits.model_validate_json(there.quality)
-    try:
+    with _asking(there):
         # Taken as one expression: neither another statement nor another clause can stand in it.
         chosen = faces.filter(there.condition) if there.condition else faces
         return chosen.project(_WANTED.format(reasons=reasons(limits)))
-    except duckdb.Error as error:
-        if there.condition is None:
-            raise
-        said = " ".join(str(error).splitlines()[:2])
-        raise QueryError(
-            f"the condition takes one SQL expression over {', '.join(faces.columns)}: {said}. Nothing was touched"
-        ) from error
 
 
 def refuse_replaced(connection: duckdb.DuckDBPyConnection, there: Collection) -> None:
     """A catalogue whose faces were looked at anew with another model would empty the collection without a word."""
     others = connection.execute(
-        "SELECT any_value(model), count(DISTINCT uri) FROM latest_embeddings SEMI JOIN to_remove USING (uri) "
-        "ANTI JOIN wanted USING (uri) WHERE subject = 'face' AND model <> $model",
+        "SELECT any_value(now.model), count(DISTINCT now.uri) FROM latest_ledger AS now "
+        "SEMI JOIN (SELECT uri, operator FROM ledger WHERE model = $model) AS made "
+        "ON made.uri = now.uri AND made.operator = now.operator SEMI JOIN to_leave ON to_leave.uri = now.uri "
+        "WHERE now.model <> $model",
         {"model": there.model},
     ).fetchall()[0]
     if others[1]:
@@ -134,7 +167,7 @@ def count(connection: duckdb.DuckDBPyConnection, there: Collection, since: int) 
     """What is about to change, and what there will be."""
     added, removed, good, bad, good_before, bad_before = connection.execute(
         "SELECT (SELECT count(*) FROM to_add WHERE len(reasons) = 0), "
-        "(SELECT count(*) FROM to_remove WHERE action = 'indexed'), "
+        "(SELECT count(*) FROM to_leave), "
         "(SELECT count(*) FROM wanted WHERE len(reasons) = 0), (SELECT count(*) FROM wanted WHERE len(reasons) > 0), "
         "(SELECT count(*) FROM recorded WHERE action_before = 'indexed'), "
         "(SELECT count(*) FROM recorded WHERE action_before = 'left_out')"

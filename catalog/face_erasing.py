@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pinakes.catalog.erasing import erase, read
+from pinakes.catalog.person_templates import PEOPLE, Names, erase_people
 from pinakes.catalog.schema import OWN_TABLES
 
 if TYPE_CHECKING:
     from pinakes.catalog.catalog import Catalog
 
 #: By the column with which they name a face. `faces` is the last but one: see forgetting.py.
-_FACES, _PEOPLE = "faces", "people"
+FACES = "faces"
 _NAMED_OTHERWISE = ("embeddings", "tracks", "audit")
 
 
@@ -28,19 +29,21 @@ def touched(catalog: "Catalog") -> list[str]:
     ]
 
 
-def erase_faces(catalog: "Catalog", ids: pa.Array, person_ids: pa.Array) -> dict[str, int]:
-    """Delete the rows of those faces, and of those persons in `people`. Returns how many, by table.
+def erase_faces(
+    catalog: "Catalog", ids: pa.Array, person_ids: pa.Array, templates: set[str], names: Names
+) -> dict[str, int]:
+    """Delete the rows of those faces, and in `people` what person_templates.py says. Returns how many, by table.
 
     Killed and called again with what `suppressed` says then, it does the rest. Raises StorageError.
     """
-    last = (_FACES, _PEOPLE)
     deleted = {
         "tracks": erase(catalog, "tracks", "track_id", _tracks(catalog, ids)),
         "embeddings": erase(catalog, "embeddings", "subject_id", ids),
     }
-    for name in [*(name for name in touched(catalog) if name not in (*_NAMED_OTHERWISE, *last)), *last]:
+    others = [name for name in touched(catalog) if name not in (*_NAMED_OTHERWISE, FACES, PEOPLE)]
+    for name in (*others, FACES):
         deleted[name] = erase(catalog, name, "face_id", ids)
-    deleted[_PEOPLE] += erase(catalog, _PEOPLE, "person_id", person_ids)
+    deleted[PEOPLE] = erase_people(catalog, ids, person_ids, templates, names)
     return {name: count for name, count in sorted(deleted.items()) if count}
 
 

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -21,9 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pinakes.catalog.collection_definition import Definition, created, milvus_name, refuse_another
-from pinakes.catalog.errors import CollectionError
-from pinakes.catalog.face_collections import Collection, Collections, append, last_load, settings_of
+from pinakes.catalog.collection_definition import Definition, checked_uri, created, milvus_name, refuse_another
+from pinakes.catalog.errors import CatalogError, CollectionError
+from pinakes.catalog.face_collections import Collection, Collections, Copy, append, last_load, settings_of
 from pinakes.catalog.face_difference import Difference, check_condition, compare, count, has_faces, refuse_replaced
 from pinakes.catalog.index_choice import choose
 from pinakes.catalog.live import live
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 #: Faces that go to Milvus between two rows of work that is safe.
 STEP = 20_000
+#: Commits without a face that are looked through again by the next load, so that not each of them makes a row.
+QUIET_COMMITS = 100
 
 
 @dataclass(frozen=True)
@@ -73,19 +76,21 @@ def index(
         collections = Collections(catalog)
         there = collections.find(name)
         if there is None:
-            there = created(catalog, name, asked, collections.loads(name))
+            there = created(catalog, name, asked)
             check_condition(catalog, there)
+            with opened(there.milvus_name, there.milvus, report):
+                pass  # what cannot be reached is not recorded
             if not collections.record(there):
                 continue
         refuse_another(there, asked)
         with live(catalog.storage, f"load-{uuid.uuid4().hex}"):
             result, trouble = _bring_up(catalog, collections, there, n, report, advance, wait)
-        if trouble:
-            report(f"{trouble}: making {name} anew")
-            return rebuild(catalog, name, report=report, advance=advance, wait=wait)
         if result is not None:
             return replace(result, seconds=time.monotonic() - began)
-        # Another process has loaded it in the meantime: hold what is there against the tables again.
+        # Another process may have loaded it meanwhile: then hold what is there against the tables again.
+        if trouble and Collections(catalog).find(name) == there:
+            report(f"{trouble}: making {name} anew")
+            return rebuild(catalog, name, report=report, advance=advance, wait=wait)
 
 
 def rebuild(
@@ -123,37 +128,85 @@ def make_anew(
         old,
         model=asked.model or old.model,
         condition=old.condition if asked.condition is None else asked.condition or None,
-        milvus=old.milvus if asked.milvus is None else asked.milvus or None,
+        milvus=old.milvus if asked.milvus is None else checked_uri(asked.milvus),
         quality=old.quality if asked.quality is None else asked.quality.model_dump_json(),
         index=settings_of(old.index_asked if asked.index is None else asked.index),
         dimensions=None,
         milvus_name=milvus_name(name),
-        load=last_load(catalog, name),
+        load=last_load(catalog),
         n=0,
         faces=0,
         left_out=0,
         fingerprints="[]",
     )
-    result, trouble = _bring_up(catalog, collections, new, n, report, advance, wait, "rebuilt", without)
-    if trouble or result is None:
-        raise CollectionError(
-            f"{name}: {trouble or 'another process has changed it meanwhile'}: run it again; the old one is as it was"
-        )
-    _drop_in_milvus(catalog, name, except_for=new.milvus_name, places={old.milvus, new.milvus})
+    check_condition(catalog, new)
+    with opened(new.milvus_name, new.milvus, report):
+        pass
+    # From now on whoever forgets somebody, or drops the collection, knows of this copy too.
+    begun = new.after("begun")
+    recorded = collections.record(begun)
+    try:
+        while True:
+            result, trouble = _bring_up(catalog, collections, begun, n, report, advance, wait, "rebuilt", without)
+            if result is not None:
+                break
+            # A load of the old one came between: what is new since then goes into this one as well.
+            n, collections = catalog.finish(), Collections(catalog)
+            now = collections.find(name)
+            if trouble or now is None or now.milvus_name != old.milvus_name:
+                raise CollectionError(
+                    f"{name}: {trouble or 'another process has made it anew meanwhile'}: run it again; nothing was lost"
+                )
+            begun = replace(begun, load=last_load(catalog))
+    except CatalogError:
+        if recorded:
+            _remove_copies(catalog, name, [begun.milvus_name])
+        raise
+    remarks = _remove_copies(catalog, name)
     if new.model != old.model and (names := forget_names(catalog, name)):
-        report(f"the names of {names:,} people are gone: vectors of {new.model} cannot be compared with their photos")
-    return replace(result, seconds=time.monotonic() - began)
+        remarks.append(f"{names:,} names are gone: vectors of {new.model} cannot be compared with the photos")
+    return replace(result, seconds=time.monotonic() - began, remarks=[*result.remarks, *remarks])
 
 
-def drop(catalog: "Catalog", name: str) -> Collection:
-    """Remove a collection from Milvus; its faces stay in the catalogue's tables. Raises CollectionError."""
-    collections = Collections(catalog)
-    there = collections.get(name)
-    _drop_in_milvus(catalog, name, except_for=None, places={there.milvus})
-    last = replace(there, load=last_load(catalog, name)).after("dropped", faces=0, left_out=0, dimensions=None)
-    if not collections.record(last):
-        raise CollectionError(f"another process has changed {name} in the meantime: run it again")
-    return last
+def drop(catalog: "Catalog", name: str) -> list[str]:
+    """Remove a collection from Milvus, and who is who in it; its faces stay in the catalogue's tables.
+
+    Returns what could not be removed, and why: a server that is gone does not keep one from dropping a collection.
+    Raises CollectionError.
+    """
+    with live(catalog.storage, f"load-{uuid.uuid4().hex}"):
+        collections = Collections(catalog)
+        last = replace(collections.get(name), load=last_load(catalog))
+        if not collections.record(last.after("dropped", faces=0, left_out=0, dimensions=None)):
+            raise CollectionError(f"another process has changed {name} in the meantime: run it again")
+        forget_names(catalog, name)
+        return _remove_copies(catalog, name)
+
+
+def _remove_copies(catalog: "Catalog", name: str, names: Sequence[str] | None = None) -> list[str]:
+    """Remove the copies in Milvus that are not the collection. Returns what could not be removed, and why."""
+    copies = [one for one in Collections(catalog).copies(name) if not one.is_current]
+    tried = [remove_copy(catalog, one) for one in copies if names is None or one.milvus_name in names]
+    return [why for why in tried if why]
+
+
+def remove_copy(catalog: "Catalog", copy: Copy) -> str | None:
+    """Remove a copy of a collection from Milvus, and record that it is gone. Returns why it could not be removed."""
+    if copy.milvus is None and copy.host != platform.node():
+        return f"{copy.milvus_name} is in {copy.place}: any `pinakes faces rebuild {copy.collection}` there removes it"
+    try:
+        remove(copy.milvus_name, copy.milvus, Path(copy.folder) if copy.folder else None)
+    except (CollectionError, OSError) as error:
+        return f"{copy.milvus_name} could not be removed from {copy.place}: {error}"
+    for _ in range(10):
+        collections = Collections(catalog)
+        row = next(row for row in collections.rows(copy.collection) if row.milvus_name == copy.milvus_name)
+        gone = replace(row, load=last_load(catalog)).after(
+            "removed", faces=0, left_out=0, host=copy.host, folder=copy.folder
+        )
+        if collections.record(gone):
+            break
+    return None
 
 
 # --- loading
@@ -175,11 +228,9 @@ def _bring_up(
     if not has_faces(catalog):
         return Loaded(there, 0, 0, {}, 0), None
     asked_for = _fingerprints(catalog, there.model)
-    if n == there.n and json.dumps(asked_for) == there.fingerprints and not wait:
-        return Loaded(there, 0, 0, {}, 0), None
     before = json.loads(there.fingerprints)
     since = there.n if [one for one in asked_for if one in before] == before else 0
-    load = max(last_load(catalog, there.collection), there.load) + 1
+    load = max(last_load(catalog), there.load) + 1
     remarks: list[str] = []
     with opened(there.milvus_name, there.milvus, report) as vectors:
         with connect(catalog, since) as connection, reading(catalog.url):
@@ -203,24 +254,31 @@ def _bring_up(
             faces=difference.faces,
             left_out=difference.all_left_out,
         )
-        if not collections.record(last):
+        unchanged = (last.faces, last.left_out, last.fingerprints) == (there.faces, there.left_out, there.fingerprints)
+        # A row for each load that finds nothing would be all that one has to read in the end.
+        is_news = action != "loaded" or difference.changes or not unchanged or n - there.n > QUIET_COMMITS
+        if is_news and not collections.record(last):
             return None, None
         # Who does not wait for the end of this loses nothing.
         if wait and vectors.exists:
             indexed = vectors.settle(lambda rows: report(f"Milvus is building the index: {rows:,} rows to go"))
             if not indexed:
                 remarks.append("Milvus is still building the index; until it is done, searches take longer")
-    return Loaded(last, difference.added, difference.removed, dict(difference.left_out), 0, remarks), None
+    return Loaded(
+        last if is_news else there, difference.added, difference.removed, dict(difference.left_out), 0, remarks
+    ), None
 
 
 def _fingerprints(catalog: "Catalog", model: str) -> list[str]:
-    """Those with which runs asked for looks by that model, the one that was asked for last at the end."""
+    """Those with which runs asked for looks by the operators that made that model, the newest at the end."""
     rows = catalog.table("runs").to_pyarrow_table(columns=["operators", "recorded_at"]).sort_by("recorded_at")
+    runs = [json.loads(text) for text in rows["operators"].to_pylist()]
+    makers = {name for run in runs for name, one in run.items() if one["model"] == model}
     found: dict[str, None] = {}
-    for text in rows["operators"].to_pylist():
-        for one in json.loads(text).values():
-            for fingerprint in (one["fingerprint"], one.get("video_fingerprint")):
-                if one["model"] == model and fingerprint:
+    for run in runs:
+        for name in sorted(makers & run.keys()):
+            for fingerprint in (run[name]["fingerprint"], run[name].get("video_fingerprint")):
+                if fingerprint:
                     found.pop(fingerprint, None)
                     found[fingerprint] = None
     return list(found)
@@ -230,12 +288,12 @@ def _remove(
     catalog: "Catalog", connection: duckdb.DuckDBPyConnection, there: Collection, vectors: Vectors, load: int
 ) -> None:
     """Take out what does not count any more."""
-    gone = connection.sql("SELECT face_id, uri, action FROM to_remove").to_arrow_table()
+    leaving = connection.sql("SELECT face_id FROM to_leave").to_arrow_table()
+    if leaving.num_rows and vectors.exists:
+        vectors.remove(leaving["face_id"].to_pylist())
+    gone = connection.sql("SELECT face_id, uri FROM to_remove").to_arrow_table()
     if gone.num_rows:
-        if vectors.exists:
-            indexed = connection.sql("SELECT face_id FROM to_remove WHERE action = 'indexed'").to_arrow_table()
-            vectors.remove(indexed["face_id"].to_pylist())
-        _record_faces(catalog, there, load, gone.select(["face_id", "uri"]), "removed")
+        _record_faces(catalog, there, load, gone, "removed")
 
 
 def _add(
@@ -317,14 +375,3 @@ def _record_faces(catalog: "Catalog", there: Collection, load: int, rows: pa.Tab
         "reasons": rows["reasons"] if "reasons" in rows.column_names else pa.nulls(count, pa.list_(pa.string())),
     }
     append(catalog, "collection_faces", pa.table(columns))
-
-
-def _drop_in_milvus(catalog: "Catalog", name: str, except_for: str | None, places: set[str | None]) -> None:
-    """Remove what a collection has had in Milvus under other names; also what a killed rebuilding left."""
-    names = {one.milvus_name for one in Collections(catalog).rows(name)}
-    if "collection_faces" in catalog.tables():
-        rows = catalog.sql(f"SELECT DISTINCT milvus_name FROM collection_faces WHERE collection = '{name}'")
-        names |= set(rows["milvus_name"].to_pylist())
-    for each in sorted(names - {except_for}):
-        for place in places:
-            remove(each, place)

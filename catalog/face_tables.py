@@ -18,11 +18,17 @@ NEARNESS = column(
     "cosine, 0 to 1, with the nearest reference (matched), or with the mean of the group (grouped); 1 of a reference",
 )
 
-#: What a collection is and was: the newest row of a name counts.
+#: What a collection is and was: the newest row of a name counts that is not `begun` or `removed`.
 COLLECTIONS = pa.schema(
     [
         COLLECTION,
-        column("action", pa.string(), "created, loaded, rebuilt, forgotten or dropped", nullable=False),
+        column(
+            "action",
+            pa.string(),
+            "created, loaded, rebuilt, forgotten or dropped; begun and removed are of copies in Milvus that are not "
+            "the collection yet, or no more",
+            nullable=False,
+        ),
         column("load", pa.int64(), "number of this row among those of the collection, from 1", nullable=False),
         column("model", pa.string(), "model of the vectors, as in embeddings", nullable=False),
         column("dimensions", pa.int32(), "of a vector; null until there is one"),
@@ -30,6 +36,7 @@ COLLECTIONS = pa.schema(
         column("quality", pa.string(), "limits of the quality filter, as JSON", nullable=False),
         column("milvus", pa.string(), "URI of the Milvus server; null: Milvus Lite on the host"),
         column("host", pa.string(), "the machine that loaded it; Milvus Lite has it there only", nullable=False),
+        column("folder", pa.string(), "where Milvus Lite keeps it on that machine; null: in a server"),
         column("milvus_name", pa.string(), "its name in Milvus; another one after each rebuild", nullable=False),
         column("index", pa.string(), "type and parameters of the index in Milvus, as JSON", nullable=False),
         column("n", pa.int64(), "the last commit that is in it", nullable=False),

@@ -3,14 +3,16 @@
 Each has a file below `_pinakes/live` for as long as it works. It writes its own first, then looks for the other's, and
 gives way: of two that start at once no more than one goes on, on any storage where a file that was written is seen.
 A killed process leaves its file behind; it counts no more when that process is not running any more, or, for one on
-another machine, when it was not refreshed for LAPSES_S. What a process writes that was only asleep for so long cannot
+another machine, when it was not refreshed for LAPSES_S. For what is soon over a forgetting waits. What a process writes that was only asleep for so long cannot
 bring a face back either: see forgetting.py.
 """
 
+import getpass
 import json
 import os
 import platform
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,14 @@ from pinakes.catalog.storage import Storage
 FOLDER = "_pinakes/live"
 REFRESHED_S = 30
 LAPSES_S = 180
+#: What is worth waiting for, by the first word of its name.
+SHORT = {
+    "search": "a search",
+    "name": "a command that gives or takes names",
+    "people": "a command that groups faces into people",
+    "load": "a command that loads a collection",
+}
+WAITS_S = 10
 #: Between two readings of when a process started; clocks are put right meanwhile.
 SAME_START_S = 10
 
@@ -41,6 +51,17 @@ class Live:
     started: float  # the process, in seconds since 1970
     refreshed_at: str  # ISO 8601, UTC
 
+    @property
+    def what(self) -> str:
+        """What it does, in words."""
+        kind = self.name.split("-")[0]
+        return "another forgetting" if self.forgets else SHORT.get(kind) or f"run {self.name}"
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is likely to be over in seconds."""
+        return not self.forgets and self.name.split("-")[0] in SHORT
+
 
 @contextmanager
 def live(storage: Storage, run_id: str) -> Iterator[None]:
@@ -52,7 +73,7 @@ def live(storage: Storage, run_id: str) -> Iterator[None]:
         for other in at_work(storage):
             if other.forgets:
                 raise BusyCatalogError(
-                    f"{storage.url}: faces are being forgotten from this catalogue (on {other.host}, process "
+                    f"{storage.url}: faces or names are being forgotten from this catalogue (on {other.host}, process "
                     f"{other.pid}): run again in a minute. Nothing was touched"
                 )
         yield
@@ -60,17 +81,31 @@ def live(storage: Storage, run_id: str) -> Iterator[None]:
 
 @contextmanager
 def forgetting(storage: Storage, receipt_id: str) -> Iterator[None]:
-    """For a forgetting. Raises BusyCatalogError while a run is at work, or another forgetting; StorageError."""
+    """For a forgetting. Raises BusyCatalogError while a run is at work, or another forgetting; StorageError.
+
+    For a search, and other commands that are soon over, it waits WAITS_S; nothing else begins meanwhile.
+    """
+    end = time.monotonic() + WAITS_S
     with _marked(storage, receipt_id, forgets=True):
-        for other in at_work(storage):
-            if other.name != receipt_id:
-                what = "another forgetting" if other.forgets else f"run {other.name}"
-                raise BusyCatalogError(
-                    f"{storage.url}: {what} is at work in this catalogue (on {other.host}, process {other.pid}): wait "
-                    "until it has ended, or interrupt it, and forget again. If that machine is gone, it no longer "
-                    f"counts {LAPSES_S // 60} minutes after its last sign of life. Nothing was touched"
-                )
+        while others := [one for one in at_work(storage) if one.name != receipt_id]:
+            other = min(others, key=lambda one: one.is_short)
+            if other.is_short and time.monotonic() < end:
+                time.sleep(0.2)
+                continue
+            raise BusyCatalogError(
+                f"{storage.url}: {other.what} is at work in this catalogue (on {other.host}, process {other.pid}): wait "
+                "until it has ended, or interrupt it, and forget again. If that machine is gone, it no longer "
+                f"counts {LAPSES_S // 60} minutes after its last sign of life. Nothing was touched"
+            )
         yield
+
+
+@contextmanager
+def alone(storage: Storage, name: str) -> Iterator[bool]:
+    """Gives whether no other process is at work, or can begin before the `with` ends. Raises StorageError."""
+    with _marked(storage, name, forgets=True):
+        pid, machine = os.getpid(), _machine()
+        yield all((one.pid, one.machine) == (pid, machine) for one in at_work(storage))
 
 
 def live_runs(storage: Storage) -> list[Live]:
@@ -109,6 +144,15 @@ def _lives(one: Live) -> bool:
     except psutil.Error:
         return True
     return abs(started - one.started) < SAME_START_S
+
+
+def user_at_host() -> str:
+    """Who asks, for receipts and the record of searches."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container without names of users
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{platform.node()}"
 
 
 def _machine() -> str:

@@ -49,6 +49,8 @@ FIELDS = pa.schema(
         pa.field("height", pa.float32()),
     ]
 )
+#: Characters, of up to four bytes; Milvus takes 65,535 bytes.
+LONGEST_TEXT = 16_383
 #: Rows of one request: 2.6 MB at 128 dimensions, 10 MB at 512; a server takes 64 MB.
 BATCH = 5000
 #: Queries of one request.
@@ -87,7 +89,7 @@ class Vectors:
         kinds = {pa.string(): DataType.VARCHAR, pa.int64(): DataType.INT64, pa.float32(): DataType.FLOAT}
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         for field in FIELDS:
-            size = {"max_length": 65_535} if field.type == pa.string() else {}
+            size = {"max_length": 4 * LONGEST_TEXT} if field.type == pa.string() else {}
             schema.add_field(field.name, kinds[field.type], is_primary=field.name == "face_id", **size)
         schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=dimensions)
         parameters = MilvusClient.prepare_index_params()
@@ -234,16 +236,21 @@ def opened(name: str, uri: str | None, waiting: Callable[[str], None] = lambda l
             server_manager_instance.release_server(str(folder))
 
 
-def remove(name: str, uri: str | None) -> None:
-    """Remove a collection and what it takes on disk, if it is there. Raises CollectionError."""
-    if uri is None and not lite_folder(name).exists():
+def remove(name: str, uri: str | None, folder: Path | None = None) -> None:
+    """Remove a collection, and what Milvus Lite keeps of it in `folder`, if it is there.
+
+    Raises CollectionError (a server does not answer, or another command has the folder open), OSError.
+    """
+    if uri is not None:
+        with opened(name, uri) as vectors:
+            if vectors.exists:
+                vectors.drop()
         return
-    with opened(name, uri) as vectors:
-        if vectors.exists:
-            vectors.drop()
-    if uri is None:
-        shutil.rmtree(lite_folder(name), ignore_errors=True)
-        lite_folder(name).with_suffix(".lock").unlink(missing_ok=True)
+    folder = folder or lite_folder(name)
+    if folder.exists():
+        with _turn(folder, lambda line: None):
+            shutil.rmtree(folder)
+    folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def lite_folder(name: str) -> Path:
@@ -286,16 +293,23 @@ def _reporting(place: str) -> Iterator[None]:
         yield
     except (MilvusException, RpcError) as error:
         said = " ".join(str(getattr(error, "message", None) or error).split())[:300]
-        raise CollectionError(
-            f"Milvus at {place}: {said}. The catalogue is safe; a collection that is broken is made anew by "
-            "`pinakes faces rebuild`"
-        ) from error
+        gone = re.search("connect|unavailable|timeout|timed out|deadline", said, re.IGNORECASE)
+        advice = (
+            "check that it runs there, and the URI" if gone else "what is broken, `pinakes faces rebuild` makes anew"
+        )
+        raise CollectionError(f"Milvus at {place}: {said}. The catalogue is safe; {advice}") from error
 
 
 def _entities(rows: pa.Table) -> list[dict[str, Any]]:
     absent = {pa.string(): NO_TEXT, pa.int64(): NO_TIME, pa.float32(): NO_FLOAT}
-    columns = [pc.fill_null(rows[field.name].cast(field.type), absent[field.type]).to_pylist() for field in FIELDS]
-    vectors = as_matrix(rows[VECTOR])
+    columns = [pc.fill_null(rows[field.name].cast(field.type), absent[field.type]) for field in FIELDS]
+    columns = [
+        # No text is longer than Milvus takes, in whatever letters.
+        (pc.utf8_slice_codeunits(column, 0, LONGEST_TEXT) if field.type == pa.string() else column).to_pylist()
+        for field, column in zip(FIELDS, columns, strict=True)
+    ]
+    # One number that is none would keep a server from taking any of them.
+    vectors = np.nan_to_num(as_matrix(rows[VECTOR]), posinf=0, neginf=0)
     names = [*FIELDS.names, VECTOR]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, vectors, strict=True)]
 

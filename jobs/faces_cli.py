@@ -22,7 +22,7 @@ Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="name of the col
 Where = Annotated[str | None, typer.Option(help="SQL that a face must meet to be in it")]
 Milvus = Annotated[
     str | None,
-    typer.Option(envvar="PINAKES_MILVUS", help="URI of a Milvus server (key: $PINAKES_MILVUS_TOKEN); else Milvus Lite"),
+    typer.Option(help="URI of a Milvus server (its key: $PINAKES_MILVUS_TOKEN); Milvus Lite when not given"),
 ]
 Model = Annotated[str | None, typer.Option(help="model of the vectors; needed only where there are several")]
 JobFile = Annotated[Path | None, typer.Option("--job", help="a JOB.yaml, whose section `faces` says all of this")]
@@ -115,8 +115,9 @@ def drop(collection: Name, catalog: CatalogDir = None) -> None:
     """Remove a collection from Milvus. The faces stay in the catalogue."""
     from pinakes.catalog.face_loading import drop
 
-    drop(catalog_at(catalog), collection)
-    _say(f"collection {collection} is gone from Milvus; the catalogue still has its faces")
+    for remark in drop(catalog_at(catalog), collection):
+        _say(remark)
+    _say(f"there is no collection {collection} any more; the catalogue still has its faces")
 
 
 @faces_app.command()

@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -172,9 +172,13 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
     catalog = Catalog(spec.catalog, create=True)
     catalog.finish()
     sweep(catalog)
-    loader = CollectionLoader(catalog, spec.faces, model_of(operators), progress.say) if spec.faces else None
+    loading = CollectionLoader(catalog, spec.faces, model_of(operators), progress.say) if spec.faces else nullcontext()
     run_id = new_run_id()
-    with live(catalog.storage, run_id), _recorded(catalog, run_id, spec, source, operators) as record:
+    with (
+        live(catalog.storage, run_id),
+        loading as loader,
+        _recorded(catalog, run_id, spec, source, operators) as record,
+    ):
         progress.say(f"listing {source}")
         sampling = spec.video.sample
         with make_plan(listing, source, operators, catalog, sampling=sampling, failed_only=failed_only) as plan:
@@ -185,7 +189,7 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
                 _look(spec, operators, device, catalog, plan, summary, progress, began, loader)
             if loader:
                 progress.say("loading faces into the collection")
-                summary.collection = loader.finish()
+                summary.collection = loader.finish(wait=summary.status == "finished")
             summary.seconds = time.monotonic() - began
         record(summary)
     return summary

@@ -43,10 +43,15 @@ def add_faces(
     sharpness: Sequence[float] | None = None,
     captured_at: datetime | None = None,
     ages: Sequence[float] | None = None,
+    operator: str = "faces",
+    media: str = "media",
 ) -> list[list[str]]:
-    """One run that looks at these pictures and sees in each the faces of those vectors. Returns the ids by picture."""
+    """One run that looks at these pictures and sees in each the faces of those vectors. Returns the ids by picture.
+
+    `operator` is the name of the one that looks for faces, `media` the fingerprint with which media are looked at.
+    """
     run_id = new_run_id()
-    ask(catalog, run_id, fingerprint, model, source)
+    ask(catalog, run_id, fingerprint, model, source, operator, media)
     log = catalog.commit_log(run_id, TABLES, catalog.finish())
     now = datetime.now(UTC)
     rows: dict[str, list[dict[str, object]]] = {"media": [], "faces": [], "embeddings": [], "ledger": []}
@@ -60,9 +65,9 @@ def add_faces(
             "attempt": 1,
         }
         by_faces = {**shared, "model": model, "fingerprint": fingerprint}
-        by_media = {**shared, "model": "media", "fingerprint": "media"}
-        for operator, row, results in (("faces", by_faces, len(found)), ("media", by_media, 1)):
-            rows["ledger"].append({**row, "operator": operator, "status": "ok", "results": results, "finished_at": now})
+        by_media = {**shared, "model": "media", "fingerprint": media}
+        for name, row, results in ((operator, by_faces, len(found)), ("media", by_media, 1)):
+            rows["ledger"].append({**row, "operator": name, "status": "ok", "results": results, "finished_at": now})
         facts = {"media_type": "image", "format": "jpeg", "width": width, "height": width, "orientation": 1, "size": 1}
         rows["media"].append({**by_media, **facts, "captured_at": captured_at})
         ids.append([])
@@ -93,11 +98,19 @@ def add_faces(
     return ids
 
 
-def ask(catalog: Catalog, run_id: str, fingerprint: str, model: str = MODEL, source: str = "drawn://") -> None:
+def ask(
+    catalog: Catalog,
+    run_id: str,
+    fingerprint: str,
+    model: str = MODEL,
+    source: str = "drawn://",
+    operator: str = "faces",
+    media: str = "media",
+) -> None:
     """The first row of a run that asks for faces with those settings."""
     operators = {
-        "faces": {"model": model, "fingerprint": fingerprint, "video_fingerprint": None},
-        "media": {"model": "media", "fingerprint": "media", "video_fingerprint": None},
+        operator: {"model": model, "fingerprint": fingerprint, "video_fingerprint": None},
+        "media": {"model": "media", "fingerprint": media, "video_fingerprint": None},
     }
     run = {"run_id": run_id, "status": "started", "job": "drawn", "source": source, "spec": "{}", "versions": "{}"}
     catalog.record_run({**run, "operators": json.dumps(operators), "host": "here"})

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pyarrow as pa
 import pytest
 from pymilvus import MilvusClient
 
-from pinakes.catalog import Catalog, face_loading, milvus
+from pinakes.catalog import Catalog, face_collections, face_loading, milvus
 from pinakes.catalog.catalog import new_run_id
 from pinakes.catalog.collection_definition import Definition
 from pinakes.catalog.errors import CollectionError, QueryError
-from pinakes.catalog.face_collections import Collection, Collections
+from pinakes.catalog.face_collections import Collection, Collections, append
 from pinakes.catalog.face_loading import drop, index, rebuild
 from pinakes.catalog.face_quality import QualityLimits
+from pinakes.catalog.face_tables import SUPPRESSIONS
 from tests.drawn_faces import MODEL, add_faces, ask, identities
 
 
@@ -213,6 +215,115 @@ def test_a_load_that_died_before_its_last_word_goes_on(catalog: Catalog, monkeyp
     assert (done.faces, done.dimensions) == (4, 128)
     assert done.index_chosen is not None
     assert held(catalog, "people") == latest(catalog)
+
+
+def test_faces_that_are_suppressed_are_not_loaded(catalog: Catalog) -> None:
+    add_faces(catalog, photos(3), identities(3, 1)[:, None])
+    (row,) = catalog.sql("SELECT content_id, box, face_id FROM faces WHERE uri LIKE '%/1.jpg'").to_pylist()
+    place = {"content_id": row["content_id"], "box": row["box"], "receipt_id": "r", "suppressed_at": datetime.now(UTC)}
+    append(catalog, "suppressions", pa.Table.from_pylist([place], schema=SUPPRESSIONS))
+    # The forgetting has died before it took the rows out of the tables.
+    assert index(catalog, "people").collection.faces == 2
+    assert held(catalog, "people") == latest(catalog) - {row["face_id"]}
+    assert rebuild(catalog, "people").collection.faces == 2
+
+
+def test_what_cannot_be_made_is_not_recorded(catalog: Catalog) -> None:
+    add_faces(catalog, photos(2), identities(2, 1)[:, None], source="drawn://")
+    with pytest.raises(CollectionError, match="check that it runs there, and the URI"):
+        index(catalog, "people", Definition(milvus="http://127.0.0.1:9"))
+    for wrong in ("localhost:19530", "./x.db", "http://", "http://user:secret@host:19530"):
+        with pytest.raises(CollectionError, match="URI"):
+            index(catalog, "people", Definition(milvus=wrong))
+    # It is understood, and fails on what it is asked of.
+    with pytest.raises(QueryError, match="Conversion Error"):
+        index(catalog, "people", Definition(condition="CAST(source AS INTEGER) = 3"))
+    with pytest.raises(CollectionError, match="letters, digits and underscores, 100 at most"):
+        index(catalog, "p" * 101)
+    assert Collections(catalog).all() == []
+    assert index(catalog, "people").collection.faces == 2
+
+
+def test_a_rebuilding_takes_in_what_is_loaded_meanwhile(catalog: Catalog, cache: Path) -> None:
+    add_faces(catalog, photos(3), identities(3, 1)[:, None])
+    index(catalog, "people")
+    came: list[int] = []
+
+    def meanwhile(faces: int) -> None:
+        if not came:
+            add_faces(catalog, photos(2, 10), identities(2, 1, seed=1)[:, None])
+            came.append(index(Catalog(catalog.url), "people").added)
+
+    assert rebuild(catalog, "people", advance=meanwhile).collection.faces == 5
+    assert came == [2]
+    assert held(catalog, "people") == latest(catalog)
+    assert [one.name for one in cache.glob("*.db")] == [Collections(catalog).get("people").milvus_name + ".db"]
+    assert [one.is_current for one in Collections(catalog).copies()] == [True]
+
+
+def test_two_operators_for_faces_do_not_take_each_other_for_a_new_model(catalog: Catalog) -> None:
+    uris = photos(3)
+    add_faces(catalog, uris, identities(3, 1)[:, None])
+    add_faces(catalog, uris, identities(3, 1, 64)[:, None], model="other", fingerprint="o", operator="others")
+    index(catalog, "people", Definition(model=MODEL))
+    # A new version of a photo has no face by the one, and one by the other.
+    add_faces(catalog, uris[:1], [identities(1, 1)[:0]], version="2")
+    add_faces(
+        catalog, uris[:1], identities(1, 1, 64)[:, None], model="other", fingerprint="o", operator="others", version="2"
+    )
+    assert index(catalog, "people").removed == 1
+    assert held(catalog, "people") == latest(catalog)
+
+
+def test_settings_of_another_model_that_count_again_are_noticed(catalog: Catalog) -> None:
+    add_faces(catalog, photos(2), identities(2, 1, 64)[:, None], model="other", fingerprint="o")
+    add_faces(catalog, photos(2), identities(2, 1)[:, None])
+    index(catalog, "people", Definition(model=MODEL))
+    ask(catalog, new_run_id(), "o", "other")
+    with pytest.raises(CollectionError, match="2 of its items have been looked at with other"):
+        index(catalog, "people")
+
+
+def test_a_face_that_turns_out_poor_leaves(catalog: Catalog) -> None:
+    add_faces(catalog, photos(2), identities(2, 1)[:, None])
+    index(catalog, "people", Definition(quality=QualityLimits()))
+    # Its picture turns out to be small: the same faces, another look at the media.
+    add_faces(catalog, photos(1), [identities(1, 1)[:0]], operator="nobody", fingerprint="x", media="media-2", width=50)
+    after = index(catalog, "people")
+    assert (after.removed, after.left_out, after.collection.faces) == (1, {"small": 1}, 1)
+    assert len(held(catalog, "people")) == 1
+    assert index(catalog, "people").removed == 0
+
+
+def test_many_loads_leave_few_rows_and_few_parts(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face_collections, "MOST_PARTS", 3)
+    for number in range(6):
+        add_faces(catalog, photos(1, number), identities(1, 1, seed=number)[:, None])
+        index(catalog, "people", wait=False)
+        index(catalog, "people", wait=False)
+    assert [row.action for row in Collections(catalog).rows("people")] == ["created", *["loaded"] * 6]
+    assert held(catalog, "people") == latest(catalog)
+    for table in ("collections", "collection_faces"):
+        assert len(catalog.table(table).file_uris()) <= 4
+
+
+def test_a_server_takes_what_is_odd(catalog: Catalog, milvus: str) -> None:
+    vectors = identities(3, 1)
+    vectors[1] = np.nan
+    add_faces(catalog, ["file:///a.jpg", "file:///b.jpg", "file:///" + "ä" * 40_000], vectors[:, None])
+    assert index(catalog, "odd", Definition(milvus=milvus), wait=False).collection.faces == 3
+    assert drop(catalog, "odd") == []
+
+
+def test_a_collection_whose_server_is_gone_can_be_dropped(catalog: Catalog) -> None:
+    add_faces(catalog, photos(1), identities(1, 1)[:, None])
+    there = index(catalog, "people").collection
+    gone = replace(there, milvus="http://127.0.0.1:9", folder=None).after("rebuilt")
+    assert Collections(catalog).record(gone)
+    (why,) = [line for line in drop(catalog, "people") if "127.0.0.1:9" in line]
+    assert "could not be removed from http://127.0.0.1:9" in why
+    assert Collections(catalog).all() == []
+    assert [copy.milvus for copy in Collections(catalog).copies()] == ["http://127.0.0.1:9"]
 
 
 def test_what_stands_beside_a_vector(catalog: Catalog) -> None:
