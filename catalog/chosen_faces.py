@@ -101,14 +101,6 @@ def suppressed(catalog: "Catalog", suppressions: Suppressions) -> pa.Array:
     return pc.unique(ids)
 
 
-def names_of(catalog: "Catalog", person_ids: Sequence[str]) -> list[str]:
-    """The names of those persons."""
-    rows = read(catalog, "people", ["person_id", "name"])
-    named = rows["name"].filter(pc.is_in(rows["person_id"], pa.array(person_ids, pa.string())))
-    names: list[str] = pc.unique(named).drop_null().to_pylist()
-    return names
-
-
 def _person_id(catalog: "Catalog", person: str, collection: str | None) -> str:
     """The id of the person of that name or id. Raises UnknownError unless it is exactly one."""
     asked = (pc.field("name") == person) | (pc.field("person_id") == person)
@@ -120,7 +112,9 @@ def _person_id(catalog: "Catalog", person: str, collection: str | None) -> str:
     found = sorted({(row["person_id"], row["collection"]) for row in rows.to_pylist()})
     ids = {person_id for person_id, _ in found}
     if not ids:
-        raise UnknownError(f"{catalog.url}: nobody is called {person} in the table people{where}, as a name or as an id")
+        raise UnknownError(
+            f"{catalog.url}: nobody is called {person} in the table people{where}, as a name or as an id"
+        )
     if person not in ids and len(ids) > 1:
         listed = ", ".join(f"{person_id} of {name}" for person_id, name in sorted(found, key=lambda one: one[::-1]))
         raise UnknownError(

@@ -104,7 +104,7 @@ def _rewrite(
     counted: str | None,
     numbers: list[int] | None,
 ) -> None:
-    """Delete the rows that `hit` says, or blank columns of them, in the parts with some of those numbers; in all when they are None."""
+    """Delete the rows that `hit` says, or blank columns of them, in parts with some of those numbers; None: in all."""
     table = catalog.table(name)
     rows = table.to_pyarrow_dataset()
     affected, predicate = None, None
@@ -171,11 +171,11 @@ def _older(storage: Storage, folder: str, version: int) -> list[str]:
     return found
 
 
-def sweep(catalog: "Catalog", name: str, fence: int) -> int:
+def sweep(catalog: "Catalog", name: str, fence: int = 0) -> int:
     """Remove a table's files that it does not name: replaced ones, and what killed processes left.
 
-    Not those that belong to a commit after number `fence`, which may be under way. Returns how many were removed.
-    Raises StorageError.
+    Not those that belong to a commit after number `fence`, which may be under way; only of tables that runs write.
+    Nobody else may be at work: see live.py. Returns how many were removed. Raises StorageError.
     """
     table = catalog.table(name)
     named = set(pa.table(table.get_add_actions(flatten=True))["path"].to_pylist())

@@ -5,9 +5,11 @@ In order, where each step may be killed, and the next forgetting of anything doe
 1. no run is at work, and none starts (live.py)
 2. `suppressions` say where the faces are; from now on nobody commits them (suppressions.py, `CommitLog.fence`)
 3. a file in `_pinakes/forgetting` says that this one is under way
-4. the vectors leave Milvus, while the tables still say where they are
+4. the vectors leave Milvus, while the tables still say where they are; what cannot be reached there keeps the rest
+   from nothing: the receipt says so, and every later forgetting tries it again
 5. the rows leave the tables: `faces` last but one, since from it and the suppressions follows what the others must
-   lose; `people` last, by which a person is known
+   lose; `people` last, by which a person is known, and with the faces what is a template of them there
+   (person_templates.py)
 6. replaced parts, orphans of killed processes and the logs' old entries go
 7. every file below the catalogue is read, and nothing of it may be found
 8. the receipt is written
@@ -16,28 +18,26 @@ Of the pictures' items stay: that and how they were looked at, labels, objects, 
 the tracks of people's bodies, which hold no face.
 """
 
-import getpass
 import json
-import os
-import platform
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, write_deltalake
 
 from pinakes.catalog import live
-from pinakes.catalog.chosen_faces import Chosen, choose, names_of, suppressed
+from pinakes.catalog.chosen_faces import Chosen, choose, suppressed
 from pinakes.catalog.commits import CommitLog
 from pinakes.catalog.erasing import sweep, trim_log
 from pinakes.catalog.errors import RemnantError, UnknownError
 from pinakes.catalog.face_erasing import blank_searches, erase_faces, names_in_conditions, touched
-from pinakes.catalog.face_tables import SUPPRESSIONS, TABLES
+from pinakes.catalog.face_tables import SUPPRESSIONS
+from pinakes.catalog.person_templates import Likeness, names_without, templates
 from pinakes.catalog.remnants import STATE, look_for, refuse_unreadable
 from pinakes.catalog.suppressions import SIDES, Suppressions
 
@@ -45,9 +45,22 @@ if TYPE_CHECKING:
     from pinakes.catalog.catalog import Catalog
 
 RECEIPTS = "_pinakes/receipts"
+HEADING = ("receipt_id", "request", "requested_at", "by")
 Request = Literal["face", "uri", "person", "like"]
-#: Takes vectors of faces out of Milvus, wherever they are; says in lines for the receipt what it did.
-RemoveVectors = Callable[[Sequence[str]], list[str]]
+#: So begins what a receipt says of a copy in Milvus that could not be reached.
+NOT_DONE = "NOT DONE:"
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What became of vectors in Milvus."""
+
+    lines: list[str]  # for the receipt
+    left: list[str]  # names in Milvus of copies that could not be reached, and may have them still
+
+
+#: Takes vectors of faces out of Milvus, wherever they are, and does what earlier ones could not: the names in `left`.
+RemoveVectors = Callable[[Sequence[str], Sequence[str]], Removed]
 
 NOT_COVERED = (
     "the pictures themselves, and copies of the catalogue's files: backups, snapshots of the file system, other "
@@ -74,10 +87,14 @@ class Receipt:
     #: Places that were added to the table `suppressions`; fewer than the faces where several looks saw one.
     places: int = 0
     rows: dict[str, int] = field(default_factory=dict)  # deleted, by table
+    references: int = 0  # from photos, which were templates of these faces, and went with them
+    names: int = 0  # that nobody has any more, for want of a face by which they were given
     searches: int = 0  # rows of `audit` of which something was blanked
     files_removed: int = 0
     log_entries_removed: int = 0
     milvus: list[str] = field(default_factory=list)
+    #: Names of copies in Milvus that could not be reached; `milvus` says why, and what to do.
+    not_done: list[str] = field(default_factory=list)
     #: Receipts of forgettings that had been killed, and were done with this one.
     completed: list[str] = field(default_factory=list)
     checked: dict[str, Any] = field(default_factory=dict)
@@ -91,63 +108,129 @@ def forget(
     face_ids: Iterable[str] = (),
     uri: str | None = None,
     person: str | None = None,
-    like: bool = False,
-    remove_vectors: RemoveVectors = lambda ids: [],
+    collection: str | None = None,
+    likenesses: Sequence[Likeness] = (),
+    remove_vectors: RemoveVectors = lambda ids, left: Removed([], list(left)),
     report: Callable[[str], None] = lambda line: None,
 ) -> Receipt:
-    """Forget faces for good: those of some ids, of an item (`uri`), or of a person (name or id).
+    """Forget faces for good: those of some ids, of an item (`uri`), or of a person (name or id, in a collection).
 
-    `like` says that the ids were found by a search with a photo. Killed, it is to be called again. Raises
-    BusyCatalogError (a run is at work), UnknownError (nothing to forget), RemnantError (something is left),
-    StorageError, CorruptCatalogError, and what `remove_vectors` raises: then nothing has left the tables.
+    `likenesses` say what the ids were found by, if it was a photo. Killed, it is to be called again. The receipt's
+    `not_done` says whether something is left in Milvus.
+
+    Raises BusyCatalogError (a run is at work), UnknownError (nothing to forget, or several of that name), RemnantError
+    (something is left), StorageError, CorruptCatalogError, and what `remove_vectors` raises: then nothing has left the
+    tables.
     """
-    request: Request = "uri" if uri is not None else "person" if person is not None else "like" if like else "face"
-    receipt = Receipt(uuid.uuid4().hex, request, datetime.now(UTC).isoformat(), _by())
+    asked = "uri" if uri is not None else "person" if person is not None else "like" if likenesses else "face"
+    request = cast(Request, asked)
+    receipt = Receipt(uuid.uuid4().hex, request, datetime.now(UTC).isoformat(), live.user_at_host())
     with live.forgetting(catalog.storage, receipt.receipt_id):
         catalog.finish()
-        killed = _unfinished(catalog)
+        before = _Before.read(catalog)
         try:
-            chosen = choose(catalog, face_ids=face_ids, uri=uri, person=person)
+            chosen = choose(
+                catalog, face_ids=face_ids, uri=uri, person=person, collection=collection, likenesses=likenesses
+            )
             if chosen.is_empty:
                 raise UnknownError(f"{catalog.url}: there is no such face, or it has been forgotten")
         except UnknownError as error:
-            if not killed:
+            if not before.states:
                 raise
-            report(f"{error}: doing what a forgetting that was killed has left")
+            report(f"{error}: doing what an earlier forgetting has left")
             chosen = choose(catalog)
         receipt.items = chosen.items
         receipt.places = _suppress(catalog, chosen, receipt)
-        person_ids = chosen.person_ids.to_pylist()
-        state = {**_heading(receipt), "person_ids": person_ids}
-        catalog.storage.write(f"{STATE}{receipt.receipt_id}.json", json.dumps(state).encode())
+        state = {**_heading(receipt), "person_ids": chosen.person_ids.to_pylist(), "templates": [*chosen.templates]}
+        _write_state(catalog, state)
         fence = CommitLog(catalog.storage, receipt.receipt_id, {}).fence()
         ids = _ids(catalog, chosen)
         receipt.faces = len(ids)
-        person_ids += [one for state in killed for one in state["person_ids"]]
-        names = sorted({*chosen.names, *names_of(catalog, person_ids)})
         report(f"forgetting {len(ids):,} faces in {receipt.items:,} items")
-        receipt.milvus = remove_vectors(ids.to_pylist())
-        receipt.searches = blank_searches(catalog, ids, names)
-        receipt.rows = erase_faces(catalog, ids, pa.array(person_ids, pa.string()))
-        for name in touched(catalog):
-            receipt.files_removed += sweep(catalog, name, fence)
-            receipt.log_entries_removed += trim_log(catalog, name)
-        report("reading all files of the catalogue for what is left")
-        if names_in_conditions(catalog, names):
-            receipt.not_covered.append("conditions of collections that name the person: make these collections anew")
-        receipt.checked = _check(catalog, [*ids.to_pylist(), *person_ids], names)
+        removed = remove_vectors(ids.to_pylist(), before.copies)
+        receipt.milvus, receipt.not_done = removed.lines, removed.left
+        # The tables will not know of the faces any more when this is to be tried again.
+        waiting = [*before.waiting, *([receipt.receipt_id] if removed.left else [])]
+        _write_state(catalog, {**state, "copies": removed.left, "waiting": waiting})
+        _erase(catalog, receipt, chosen, before, ids, fence)
         receipt.finished_at = datetime.now(UTC).isoformat()
-        # One that was killed after its receipt was written had done everything.
-        there = catalog.storage.entries(RECEIPTS)
-        left = [state for state in killed if f"{state['receipt_id']}.json" not in there]
-        receipt.completed = [state["receipt_id"] for state in left]
-        for state in left:
-            heading = {name: value for name, value in state.items() if name != "person_ids"}
-            _write(catalog, {**heading, "completed_by": receipt.receipt_id})
-        _write(catalog, asdict(receipt))
-        for state in (*killed, _heading(receipt)):
-            catalog.storage.remove(f"{STATE}{state['receipt_id']}.json")
+        _conclude(catalog, receipt, before)
     return receipt
+
+
+def _erase(catalog: "Catalog", receipt: Receipt, chosen: Chosen, before: "_Before", ids: pa.Array, fence: int) -> None:
+    """Out of the tables and the files behind them; what was done goes into the receipt. Raises RemnantError."""
+    person_ids = pa.array([*chosen.person_ids.to_pylist(), *before.person_ids], pa.string())
+    photos = chosen.templates | before.templates | templates(catalog, ids)
+    names = names_without(catalog, ids, person_ids, photos)
+    receipt.references, receipt.names = len(photos), len(names.gone)
+    receipt.searches = blank_searches(catalog, ids, names.lost)
+    receipt.rows = erase_faces(catalog, ids, person_ids, photos, names)
+    for name in touched(catalog):
+        receipt.files_removed += sweep(catalog, name, fence)
+        receipt.log_entries_removed += trim_log(catalog, name)
+    if names_in_conditions(catalog, names.lost):
+        receipt.not_covered.append("conditions of collections that name the person: make these collections anew")
+    receipt.checked = _check(catalog, [*ids.to_pylist(), *person_ids.to_pylist()], names.gone)
+
+
+def _conclude(catalog: "Catalog", receipt: Receipt, before: "_Before") -> None:
+    """Write the receipt, and what becomes of those before it; keep what a later forgetting has to do."""
+    # One that was killed after its receipt was written had done everything but what it says.
+    there = catalog.storage.entries(RECEIPTS)
+    killed = [state for state in before.states if f"{state['receipt_id']}.json" not in there]
+    receipt.completed = [state["receipt_id"] for state in killed]
+    for state in killed:
+        _write(catalog, {**{name: state[name] for name in HEADING}, "completed_by": receipt.receipt_id})
+    _write(catalog, asdict(receipt))
+    if receipt.not_done:
+        waiting = [*before.waiting, receipt.receipt_id]
+        _write_state(catalog, {**_heading(receipt), "copies": receipt.not_done, "waiting": waiting})
+    else:
+        for one in (one for one in before.waiting if f"{one}.json" in there):
+            found = json.loads(catalog.storage.read(f"{RECEIPTS}/{one}.json"))
+            _write(catalog, {**found, "completed_by": receipt.receipt_id})
+    done = [state["receipt_id"] for state in before.states]
+    for one in done if receipt.not_done else [*done, receipt.receipt_id]:
+        catalog.storage.remove(f"{STATE}{one}.json")
+
+
+def is_unfinished(catalog: "Catalog") -> bool:
+    """Whether a forgetting was killed, or could not do all. Raises StorageError."""
+    return bool(_Before.read(catalog).states)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What earlier forgettings had begun and did not end. No name or number of a face is in it."""
+
+    states: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, catalog: "Catalog") -> "_Before":
+        names = [name for name in catalog.storage.entries(STATE.rstrip("/")) if name.endswith(".json")]
+        return cls([json.loads(catalog.storage.read(f"{STATE}{name}")) for name in names])
+
+    def _all(self, what: str) -> list[str]:
+        return sorted({one for state in self.states for one in state.get(what, [])})
+
+    @property
+    def person_ids(self) -> list[str]:
+        return self._all("person_ids")
+
+    @property
+    def templates(self) -> set[str]:
+        return set(self._all("templates"))
+
+    @property
+    def copies(self) -> list[str]:
+        """Names of copies in Milvus."""
+        return self._all("copies")
+
+    @property
+    def waiting(self) -> list[str]:
+        """Receipts that say of one of these that it is not done."""
+        return self._all("waiting")
 
 
 def receipts(catalog: "Catalog") -> list[dict[str, Any]]:
@@ -187,13 +270,11 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _heading(receipt: Receipt) -> dict[str, Any]:
-    return {name: getattr(receipt, name) for name in ("receipt_id", "request", "requested_at", "by")}
+    return {name: getattr(receipt, name) for name in HEADING}
 
 
-def _unfinished(catalog: "Catalog") -> list[dict[str, Any]]:
-    """What forgettings that were killed had begun."""
-    names = catalog.storage.entries(STATE.rstrip("/"))
-    return [json.loads(catalog.storage.read(f"{STATE}{name}")) for name in names if name.endswith(".json")]
+def _write_state(catalog: "Catalog", state: Mapping[str, Any]) -> None:
+    catalog.storage.write(f"{STATE}{state['receipt_id']}.json", json.dumps(state).encode())
 
 
 def _write(catalog: "Catalog", receipt: Mapping[str, Any]) -> None:
@@ -203,7 +284,7 @@ def _write(catalog: "Catalog", receipt: Mapping[str, Any]) -> None:
 def _check(catalog: "Catalog", ids: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     """What was read to see that it is gone. Raises RemnantError when it is not."""
     tables = touched(catalog)
-    check = look_for(catalog.storage, ids, names, [*tables, *TABLES])
+    check = look_for(catalog.storage, ids, names)
     if check.found:
         raise RemnantError(
             f"{catalog.url}: what was to be forgotten is still in {', '.join(check.found[:5])}"
@@ -211,14 +292,6 @@ def _check(catalog: "Catalog", ids: Sequence[str], names: Sequence[str]) -> dict
             "if it is a file of yours, remove it"
         )
     refuse_unreadable(catalog.storage, check, tables)
-    sought = "ids of faces and persons everywhere, names of persons in the tables of face search and beside all tables"
+    sought = "ids of faces and persons everywhere, names of persons in people and in the conditions of searches"
     about = {name: value for name, value in asdict(check).items() if name not in ("found", "unreadable")}
     return {"sought": sought, "ids": len(ids), "names": len(names), **about, "unreadable": len(check.unreadable)}
-
-
-def _by() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container without names of users
-        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    return f"{user}@{platform.node()}"

@@ -1,10 +1,10 @@
 """Who is at work in a catalogue, so that a run and a forgetting keep out of each other's way.
 
 Each has a file below `_pinakes/live` for as long as it works. It writes its own first, then looks for the other's, and
-gives way: of two that start at once no more than one goes on, on any storage where a file that was written is seen.
-A killed process leaves its file behind; it counts no more when that process is not running any more, or, for one on
-another machine, when it was not refreshed for LAPSES_S. For what is soon over a forgetting waits. What a process writes that was only asleep for so long cannot
-bring a face back either: see forgetting.py.
+gives way: of two that start at once no more than one goes on, on any storage where a file that was written is seen. For
+what is soon over a forgetting waits. A killed process leaves its file behind; it counts no more when that process is
+not running any more, or, for one on another machine, when it was not refreshed for LAPSES_S. What a process writes that
+was only asleep for so long cannot bring a face back either: see forgetting.py.
 """
 
 import getpass
@@ -93,8 +93,8 @@ def forgetting(storage: Storage, receipt_id: str) -> Iterator[None]:
                 time.sleep(0.2)
                 continue
             raise BusyCatalogError(
-                f"{storage.url}: {other.what} is at work in this catalogue (on {other.host}, process {other.pid}): wait "
-                "until it has ended, or interrupt it, and forget again. If that machine is gone, it no longer "
+                f"{storage.url}: {other.what} is at work in this catalogue (on {other.host}, process {other.pid}): "
+                "wait until it has ended, or interrupt it, and forget again. If that machine is gone, it no longer "
                 f"counts {LAPSES_S // 60} minutes after its last sign of life. Nothing was touched"
             )
         yield

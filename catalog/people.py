@@ -19,9 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from pinakes.catalog.erasing import sweep, trim_log
 from pinakes.catalog.errors import CollectionError, UnknownError
 from pinakes.catalog.face_tables import PEOPLE
 from pinakes.catalog.grouping import group as grouped
+from pinakes.catalog.live import alone
 from pinakes.catalog.milvus import as_matrix
 from pinakes.catalog.people_rows import (
     Faces,
@@ -230,15 +232,23 @@ def people_of(catalog: "Catalog", collection: str) -> pa.Table:
 
 
 def forget_names(catalog: "Catalog", collection: str) -> int:
-    """Forget who is who in a collection whose vectors are others now. Returns how many people had names."""
+    """Forget who is who in a collection whose vectors are others now. Returns how many people had names.
+
+    Of replaced files as `unname`.
+    """
     rows = read_rows(catalog, collection)
     if rows.num_rows:
         rewrite(catalog, collection, lambda before: before.slice(0, 0))
+        _remove_replaced(catalog)
     return len(set(rows["name"].to_pylist()) - {None})
 
 
-def unname(catalog: "Catalog", collection: str, person: str) -> None:
-    """Take a name back, with its references and what was like them; a group stays one, without a name."""
+def unname(catalog: "Catalog", collection: str, person: str) -> bool:
+    """Take a name back, with its references and what was like them; a group stays one, without a name.
+
+    Returns whether the replaced files, in which the name still stands, are gone too. While another process is at work
+    in the catalogue they stay: it may be about to add files, and be reading these. The next forgetting removes them.
+    """
 
     def without(before: pa.Table) -> pa.Table:
         is_that = pc.fill_null(pc.equal(before["name"], person), False)
@@ -249,6 +259,16 @@ def unname(catalog: "Catalog", collection: str, person: str) -> None:
         return rows.filter(pc.invert(pc.and_(is_that, pc.not_equal(rows["how"], "grouped"))))
 
     rewrite(catalog, collection, without)
+    return _remove_replaced(catalog)
+
+
+def _remove_replaced(catalog: "Catalog") -> bool:
+    """Remove the files that the table does not name any more. False when another process is at work."""
+    with alone(catalog.storage, f"name-{uuid4().hex}") as is_alone:
+        if is_alone:
+            sweep(catalog, "people")
+            trim_log(catalog, "people")
+    return is_alone
 
 
 def vectors_of(catalog: "Catalog", face_ids: Sequence[str]) -> dict[str, np.ndarray]:

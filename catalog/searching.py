@@ -1,6 +1,5 @@
 """Searching a collection: who is nearest to a face; every search goes into the table `audit`."""
 
-import getpass
 import platform
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pinakes.catalog.errors import CollectionError
 from pinakes.catalog.face_collections import Collection, Collections, append
 from pinakes.catalog.face_tables import AUDIT
 from pinakes.catalog.index_choice import choose
-from pinakes.catalog.live import live
+from pinakes.catalog.live import live, user_at_host
 from pinakes.catalog.milvus import MOST_MATCHES, as_matrix, opened
 from pinakes.catalog.people import Known, names
 from pinakes.catalog.search_condition import milvus_filter
@@ -54,15 +53,31 @@ class Match:
 
 
 def face_query(catalog: "Catalog", collection: str, face_id: str) -> Query:
-    """A face of the catalogue as a query. Raises CollectionError when the catalogue has no vector of it."""
+    """A face of the catalogue as a query: from Milvus, or from the tables if that does not have it.
+
+    Raises CollectionError when neither has a vector of it.
+    """
+    _refuse_others(face_id)
     there = Collections(catalog).get(collection)
+    if there.dimensions is not None:
+        with opened(there.milvus_name, there.milvus) as vectors:
+            found = vectors.get([face_id]) if vectors.exists else {}
+        if face_id in found:
+            return Query(face_id, found[face_id])
+    return Query(face_id, _vector(catalog, there, face_id))
+
+
+def _vector(catalog: "Catalog", there: Collection, face_id: str) -> np.ndarray:
+    """From the table embeddings, all of which is looked through."""
+    model = there.model.replace("'", "''")
     rows = catalog.sql(
-        f"SELECT any_value(vector) AS vector FROM embeddings WHERE subject_id = '{_hexadecimal(face_id)}' "
-        f"AND subject = 'face' AND model = '{there.model}' HAVING count(*) > 0"
+        f"SELECT any_value(vector) AS vector FROM embeddings WHERE subject_id = '{face_id}' "
+        f"AND subject = 'face' AND model = '{model}' HAVING count(*) > 0"
     )
     if not rows.num_rows:
         raise CollectionError(f"{catalog.url} has no vector by {there.model} of a face {face_id}")
-    return Query(face_id, as_matrix(rows["vector"])[0])
+    vector: np.ndarray = as_matrix(rows["vector"])[0]
+    return vector
 
 
 def search(
@@ -89,31 +104,50 @@ def search(
         raise CollectionError(f"--limit is from 1 to {MOST_MATCHES - 1:,}, not {limit}")
     if condition is not None:
         milvus_filter(condition)  # what is wrong with it is wrong in an empty collection too
-    found: list[list[dict[str, Any]]] = [[] for _ in queries]
-    if queries and there.dimensions is not None:
-        _refuse_dimensions(there, queries, asked)
-        with opened(there.milvus_name, there.milvus, report) as vectors:
-            if not vectors.exists:
-                raise CollectionError(
-                    f"{there.milvus or f'Milvus Lite on {platform.node()}'} does not have the collection {collection}"
-                    f"{f' (it was loaded on {there.host})' if there.is_lite else ''}: `pinakes faces index "
-                    f"{collection}` loads it from the catalogue"
-                )
-            found = vectors.search(
-                np.stack([query.vector for query in queries]),
-                limit + 1,
-                parameters=_parameters(there),
-                condition="" if condition is None else milvus_filter(condition, anywhere=vectors.finds_anywhere),
-            )
-    answers = [
-        [hit for hit in hits if hit["similarity"] >= threshold and hit["face_id"] != query.face_id][:limit]
-        for query, hits in zip(queries, found, strict=True)
-    ]
-    named = names(catalog, collection, sorted({hit["face_id"] for hits in answers for hit in hits}))
-    matches = [[_match(rank, hit, named) for rank, hit in enumerate(hits, 1)] for hits in answers]
+    # Until it is written down whom it has found nobody is forgotten.
     with live(catalog.storage, f"search-{uuid.uuid4().hex}"):
+        found = _found(catalog, there, queries, asked, limit, condition, report)
+        answers = [
+            [hit for hit in hits if hit["similarity"] >= threshold and hit["face_id"] != query.face_id][:limit]
+            for query, hits in zip(queries, found, strict=True)
+        ]
+        named = names(catalog, collection, sorted({hit["face_id"] for hits in answers for hit in hits}))
+        matches = [[_match(rank, hit, named) for rank, hit in enumerate(hits, 1)] for hits in answers]
         _audit(catalog, collection, asked, queries, matches, threshold, condition)
     return matches
+
+
+def _found(
+    catalog: "Catalog",
+    there: Collection,
+    queries: Sequence[Query],
+    asked: str,
+    limit: int,
+    condition: str | None,
+    report: Callable[[str], None],
+) -> list[list[dict[str, Any]]]:
+    """What Milvus finds for each query."""
+    if not queries or there.dimensions is None:
+        return [[] for _ in queries]
+    _refuse_dimensions(there, queries, asked)
+    name = there.collection
+    with opened(there.milvus_name, there.milvus, report) as vectors:
+        if not vectors.exists:
+            raise CollectionError(
+                f"{there.milvus or f'Milvus Lite on {platform.node()}'} does not have the collection {name}"
+                f"{f' (it was loaded on {there.host})' if there.is_lite else ''}: `pinakes faces index "
+                f"{name}` loads it from the catalogue"
+            )
+        for query in queries:
+            # It may have been forgotten since its vector was read.
+            if query.face_id == asked and not vectors.get([asked]):
+                _vector(catalog, there, asked)
+        return vectors.search(
+            np.stack([query.vector for query in queries]),
+            limit + 1,
+            parameters=_parameters(there),
+            condition="" if condition is None else milvus_filter(condition, anywhere=vectors.finds_anywhere),
+        )
 
 
 def _parameters(there: Collection) -> Mapping[str, Any]:
@@ -162,7 +196,7 @@ def _audit(
 ) -> None:
     search = {
         "searched_at": datetime.now(UTC),
-        "searched_by": f"{getpass.getuser()}@{platform.node()}",
+        "searched_by": user_at_host(),
         "collection": collection,
         "query": asked,
         "threshold": threshold,
@@ -179,10 +213,9 @@ def _audit(
     append(catalog, "audit", pa.Table.from_pylist(rows, schema=AUDIT))
 
 
-def _hexadecimal(face_id: str) -> str:
+def _refuse_others(face_id: str) -> None:
     if not is_face_id(face_id):
         raise CollectionError(f"{face_id!r} is not the id of a face: that has 32 hex digits")
-    return face_id
 
 
 def is_face_id(text: str) -> bool:

@@ -239,6 +239,7 @@ def unname(
 def forget(
     catalog: CatalogDir = None,
     person: Annotated[str | None, typer.Option(help="a person, by name or id")] = None,
+    collection: Annotated[str | None, typer.Option(help="in which the person is called so")] = None,
     face: Annotated[list[str] | None, typer.Option(help="a face, by id; may be said several times")] = None,
     uri: Annotated[str | None, typer.Option(help="all faces of a picture or video")] = None,
     like: Annotated[str | None, typer.Option(help="all faces like those of a photo", metavar="PHOTO")] = None,
@@ -248,20 +249,33 @@ def forget(
 ) -> None:
     """Forget faces for good: in all tables, their history, and Milvus. They do not come back with a later run.
 
-    A new photo of the same person can not be recognised as theirs: for that a template would have to be kept.
+    Photos by which the person was named go too if they show the same face, and the name with the last of these. A new
+    photo of the same person can not be recognised as theirs: for that a template would have to be kept. Ends with 3
+    when a copy in Milvus could not be reached: it says which, and the next forgetting tries again.
     """
     from pinakes.jobs import face_people
 
     there = catalog_at(catalog)
-    if not yes:
-        typer.confirm(f"forget these faces in {there.url}? It cannot be undone", abort=True, err=True)
-    receipt = face_people.forget_faces(
-        there, person=person, face_ids=face or (), uri=uri, photo=like, threshold=threshold, report=_say
+    wanted = face_people.wanted(
+        there,
+        person=person,
+        collection=collection,
+        face_ids=face or (),
+        uri=uri,
+        photo=like,
+        threshold=threshold,
+        report=_say,
     )
+    if not yes:
+        _say(face_people.described(there, wanted))
+        typer.confirm("It cannot be undone. Forget?", abort=True, err=True)
+    receipt = face_people.forget_faces(there, wanted, _say)
     if as_json:
         print(json.dumps(asdict(receipt)))
     else:
         face_people.print_receipt(receipt, there.url)
+    if receipt.not_done:
+        raise typer.Exit(3)
 
 
 def _asked(where: str | None, milvus: str | None, model: str | None, job: Path | None) -> "Definition":

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars
 import pyarrow.parquet as pq
 import pytest
@@ -15,9 +16,10 @@ import pytest
 from pinakes.catalog import Catalog, commits, live
 from pinakes.catalog.chosen_faces import choose
 from pinakes.catalog.errors import BusyCatalogError, CatalogError, RemnantError, UnknownError
-from pinakes.catalog.forgetting import forget, receipts
+from pinakes.catalog.forgetting import Removed, forget, receipts
 from pinakes.catalog.parts import write_part
-from tests.catalog.face_rows import TABLES, Face, add, commit, contents, hexed, holding, numbers, rows_of
+from pinakes.catalog.person_templates import Likeness
+from tests.catalog.face_rows import MODEL, TABLES, Face, add, commit, contents, hexed, holding, numbers, rows_of
 from tests.s3 import Bucket, s3, s3_server  # noqa: F401
 
 ANNA, BEN = Face("a.jpg", "anna"), Face("a.jpg", "ben", left=0.5)
@@ -57,7 +59,7 @@ def texts(rows: Sequence[Face]) -> list[str]:
 def test_a_face_goes_with_all_its_history_and_the_others_stay(url: Path) -> None:
     assert len(holding(url, *texts(EVERYWHERE))) == 6
     gone: list[str] = []
-    receipt = forget(Catalog(str(url)), face_ids=[ANNA.face_id], remove_vectors=lambda ids: gone.extend(ids) or ["4"])
+    receipt = forget(Catalog(str(url)), face_ids=[ANNA.face_id], remove_vectors=lambda ids, left: gone.extend(ids) or Removed(["4"], []))
     assert holding(url, *texts(EVERYWHERE)) == set()
     assert faces(url) == faces(url, "embeddings", "subject_id") == ids(OTHERS)
     assert all(holding(url, text) for text in texts(OTHERS))
@@ -75,7 +77,7 @@ def test_a_face_goes_with_all_its_history_and_the_others_stay(url: Path) -> None
 
 
 def test_the_receipt_says_what_was_done_and_nothing_of_whom(url: Path) -> None:
-    receipt = forget(Catalog(str(url)), face_ids=[ANNA.face_id], like=True)
+    receipt = forget(Catalog(str(url)), face_ids=[ANNA.face_id], likenesses=[Likeness(MODEL, np.array([ANNA.vector], np.float32), 0.9)])
     (written,) = receipts(Catalog(str(url)))
     assert written == json.loads((url / "_pinakes" / "receipts" / f"{receipt.receipt_id}.json").read_text())
     assert written["request"] == "like"
@@ -272,7 +274,7 @@ def test_a_run_at_work_is_left_in_peace(url: Path) -> None:
 
 
 def test_when_milvus_does_not_answer_nothing_has_left_the_tables(url: Path) -> None:
-    def no_answer(ids: Sequence[str]) -> list[str]:
+    def no_answer(ids: Sequence[str], left: Sequence[str]) -> Removed:
         raise CatalogError("Milvus does not answer")
 
     with pytest.raises(CatalogError, match="does not answer"):
@@ -280,7 +282,7 @@ def test_when_milvus_does_not_answer_nothing_has_left_the_tables(url: Path) -> N
     assert faces(url) == ids([*EVERYWHERE, *OTHERS])
     # Another request, of whatever kind, makes up for it.
     gone: list[str] = []
-    receipt = forget(Catalog(str(url)), face_ids=[BEN.face_id], remove_vectors=lambda ids: gone.extend(ids) or [])
+    receipt = forget(Catalog(str(url)), face_ids=[BEN.face_id], remove_vectors=lambda ids, left: gone.extend(ids) or Removed([], []))
     assert set(gone) == ids([*EVERYWHERE, BEN])
     assert holding(url, *texts([*EVERYWHERE, BEN])) == set()
     first, second = receipts(Catalog(str(url)))

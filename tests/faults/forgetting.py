@@ -48,11 +48,11 @@ def forget_person(url: str, person: str, milvus: Any, die_at: int | None = None)
     for (owner, name), function in zip(places, before, strict=True):
         setattr(owner, name, steps.between(function))
 
-    def remove_vectors(ids: Sequence[str]) -> list[str]:
+    def remove_vectors(ids: Sequence[str], left: Sequence[str]) -> forgetting.Removed:
         steps.step()
         milvus.write_text("\n".join(one for one in milvus.read_text().split() if one not in set(ids)))
         steps.step()
-        return []
+        return forgetting.Removed([], [])
 
     try:
         forgetting.forget(Catalog(url), person=person, remove_vectors=remove_vectors)

@@ -64,7 +64,7 @@ def test_hundreds_of_kills_with_three_drivers_at_once(tmp_path: Path) -> None:
     Catalog(url, create=True)
     kills = seed = 0
     running: list[multiprocessing.process.BaseProcess] = []
-    while kills < 300:
+    while kills < 200:
         while len(running) < 3:
             seed += 1
             running.append(processes.Process(target=drive, args=(url, items, seed)))

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from pinakes.catalog import Catalog
 from pinakes.catalog.errors import UnknownError
-from pinakes.catalog.forgetting import forget, receipts
+from pinakes.catalog.forgetting import Removed, forget, receipts
 from tests.catalog.face_rows import Face, add, commit, holding, numbers
 from tests.faults.forgetting import forget_person
 
@@ -79,7 +80,7 @@ def test_killed_at_any_step_it_is_done_when_asked_again(made: Path, tmp_path: Pa
                 forget(
                     Catalog(str(folder / "catalog")),
                     face_ids=[other.face_id],
-                    remove_vectors=lambda ids: forgotten(folder / "milvus", ids),  # noqa: B023
+                    remove_vectors=lambda ids, left: forgotten(folder / "milvus", ids),  # noqa: B023
                 )
                 forget_person(str(folder / "catalog"), NAME, folder / "milvus")
         except UnknownError:
@@ -92,6 +93,6 @@ def test_killed_at_any_step_it_is_done_when_asked_again(made: Path, tmp_path: Pa
     assert died == KILLS
 
 
-def forgotten(milvus: Path, ids: list[str]) -> list[str]:
+def forgotten(milvus: Path, ids: Sequence[str]) -> Removed:
     milvus.write_text("\n".join(one for one in milvus.read_text().split() if one not in ids))
-    return []
+    return Removed([], [])

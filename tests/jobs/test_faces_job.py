@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from pinakes.catalog import Catalog
 from pinakes.jobs.cli import app
 from pinakes.operators import models
+from pinakes.operators.operator import create
 from tests.drawings import drawn_faces
 from tests.jobs.photos import write_photos
+from tests.jobs.small_run import small_run
 from tests.jobs.test_cli import pinakes, refused
 
 
@@ -108,14 +110,10 @@ def test_faces_find_people(home: Path, environment: dict[str, str]) -> None:
     assert receipt["faces"] == 3
     assert said(home, environment, "search", "people", "asked.jpg")["faces"][0]["matches"] == []
     # With other settings every picture is looked at again; what was forgotten does not come back.
-    job = yaml.safe_load((home / "job.yaml").read_text())
-    job["operators"] = {"faces": {"min_confidence": 0.65}}
-    (home / "again.yaml").write_text(yaml.safe_dump(job))
-    done = pinakes("run", "again.yaml", "--json", cwd=home, **environment)
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert summary["items"] == 7
-    assert summary["collection"]["faces"] == 0
+    operators = {"media": create("media"), "faces": create("faces", {"min_confidence": 0.65})}
+    operators["faces"].load()
+    assert small_run(home / "photos", home / "catalog", operators).looks["faces"] == 7
+    assert said(home, environment, "index", "people")["faces"] == 0
     assert catalog.sql("SELECT face_id FROM faces").num_rows == 0
     # The searches stay on record, and say of nobody whom they found.
     audit = catalog.sql("SELECT face_id, searched_by FROM audit").to_pylist()
