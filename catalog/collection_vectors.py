@@ -18,16 +18,15 @@ BATCH = 50_000
 
 
 def in_collection(catalog: "Catalog", there: Collection) -> Iterator[pa.RecordBatch]:
-    """The faces that a collection has: face_id, item_key, frame_ms, vector. Raises CorruptCatalogError."""
+    """The faces that a collection has: face_id, vector. Raises CorruptCatalogError."""
     if "collection_faces" not in catalog.tables():
         return
     yield from _read(
         catalog,
         "WITH held AS (SELECT face_id FROM collection_faces WHERE collection = $collection AND milvus_name = "
         "$milvus_name GROUP BY face_id HAVING arg_max(action, load) = 'indexed') "
-        "SELECT subject_id AS face_id, any_value(item_key) AS item_key, any_value(frame_ms) AS frame_ms, "
-        "any_value(vector) AS vector FROM embeddings SEMI JOIN held ON held.face_id = subject_id "
-        "WHERE subject = 'face' GROUP BY subject_id",
+        "SELECT subject_id AS face_id, any_value(vector) AS vector FROM embeddings "
+        "SEMI JOIN held ON held.face_id = subject_id WHERE subject = 'face' GROUP BY subject_id",
         {"collection": there.collection, "milvus_name": there.milvus_name},
     )
 

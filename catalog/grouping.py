@@ -41,23 +41,20 @@ class _Groups:
     sizes: np.ndarray
 
 
-def group(vectors: np.ndarray, threshold: float, apart: np.ndarray | None = None) -> np.ndarray:
+def group(vectors: np.ndarray, threshold: float) -> np.ndarray:
     """The group of each of (n, d) float32 vectors of length 1, as (n,) int64: 0 is the largest, and so on.
 
-    `apart`: (n,) numbers, the same for faces that are certainly of different people, such as those in one picture; a
-    negative one says nothing. They do not come into one group. The order of the vectors does not matter, but for
-    those that are the same to the last bit.
+    The order of the vectors does not matter, but for those that are the same to the last bit.
     """
     n = len(vectors)
     if not n:
         return np.empty(0, np.int64)
     order = np.lexsort(vectors[:, :4].T)
     ordered = np.ascontiguousarray(vectors[order], np.float32)
-    conflicts = _conflicts(np.asarray(apart)[order]) if apart is not None else np.empty((0, 2), np.int64)
     groups = _Groups(np.arange(n), ordered, np.ones(n, np.int64))
     changed = np.arange(n)
     while len(changed):
-        changed = _grow(groups, _near(groups, changed, threshold), conflicts, threshold)
+        changed = _grow(groups, _near(groups, changed, threshold), threshold)
     found = np.empty(n, np.int64)
     found[order] = groups.of
     return _numbered(found)
@@ -82,20 +79,6 @@ def _numbered(groups: np.ndarray) -> np.ndarray:
     place[np.lexsort((first, -counts))] = np.arange(len(first))
     numbered: np.ndarray = place[inverse]
     return numbered
-
-
-def _conflicts(apart: np.ndarray) -> np.ndarray:
-    """(m, 2) faces that may not come together."""
-    order = np.argsort(apart, kind="stable")
-    order = order[apart[order] >= 0]
-    values = apart[order]
-    pairs = []
-    for distance in range(1, len(order)):
-        same = np.flatnonzero(values[distance:] == values[:-distance])
-        if not len(same):
-            break
-        pairs.append(np.stack([order[same], order[same + distance]], axis=1))
-    return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
 
 
 def _near(groups: _Groups, changed: np.ndarray, threshold: float) -> np.ndarray:
@@ -150,25 +133,21 @@ def _links(groups: _Groups, pairs: np.ndarray) -> np.ndarray:
     return links
 
 
-def _grow(groups: _Groups, pairs: np.ndarray, conflicts: np.ndarray, threshold: float) -> np.ndarray:
+def _grow(groups: _Groups, pairs: np.ndarray, threshold: float) -> np.ndarray:
     """Merge until no two of those pairs, or of what has become of them, are near. Returns the groups that grew.
 
     A pair below the threshold needs no further look: if what becomes of it is above, then by another pair.
     """
     n = len(groups.of)
-    links, conflicts = _links(groups, pairs), groups.of[conflicts]
+    links = _links(groups, pairs)
     became, fresh, best = np.arange(n), np.zeros(n, bool), np.empty(n, np.int64)
     grew = []
     while True:
         near = links >= threshold
         pairs, links = pairs[near], links[near]
-        if len(conflicts) and len(pairs):
-            conflicts = _once(np.sort(became[conflicts], axis=1), n)
-            allowed = ~np.isin(pairs @ [n, 1], conflicts @ [n, 1])
-            pairs, links = pairs[allowed], links[allowed]
         if not len(pairs):
             break
-        kept, merged = _merges(groups.sizes, pairs, links, best, 1.0 if len(conflicts) else threshold)
+        kept, merged = _merges(groups.sizes, pairs, links, best, threshold)
         hubs, first = np.unique(kept, return_index=True)
         groups.sums[hubs] += np.add.reduceat(groups.sums[merged], first)
         groups.sizes[hubs] += np.add.reduceat(groups.sizes[merged], first)

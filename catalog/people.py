@@ -88,21 +88,18 @@ class Known:
     how: str
 
 
-def group(
-    catalog: "Catalog", collection: str, faces: pa.Table, threshold: float, *, apart: bool = False
-) -> GroupingResult:
+def group(catalog: "Catalog", collection: str, faces: pa.Table, threshold: float) -> GroupingResult:
     """Put the faces of a collection into groups, and write whose they are, in place of what was grouped before.
 
-    `faces` has face_id, vector (of length 1), item_key, and frame_ms. With `apart` two faces of one picture are not
-    taken for one person's: of 10,000 drawn faces in pictures of three that bettered the precision by no more than
-    .0001, and 20 people who were twice in a picture, as in a mirror, cost .01 to .12 of the recall.
+    `faces` has face_id, and vector (of length 1). Faces of one picture may come into one group: that they are other
+    people's bettered the precision of 10,000 drawn faces by no more than .0001, and mirrors cost .01 to .12 of recall.
 
     A person that was grouped before keeps the id: it goes to the group with most of their faces. A group with a
     reference in it, or of which a quarter is matched, is that person; where there are several such persons, each face
     goes to the one with the face nearest to it. Raises StorageError, CorruptCatalogError.
     """
     vectors = as_matrix(faces["vector"])
-    groups = grouped(vectors, threshold, _pictures(faces) if apart else None)
+    groups = grouped(vectors, threshold)
     ids = faces["face_id"].combine_chunks()
     counts = np.bincount(groups)
     similar = _similar_to_mean(vectors, groups, len(counts))
@@ -294,14 +291,6 @@ def _id_of(person: str, before: pa.Table, references: pa.Table, face_ids: Sequen
     unnamed = pc.invert(pc.is_in(before["person_id"], pa.array(list(by_name.values()), pa.string())))
     counts = pc.value_counts(before.filter(pc.and_(is_one, unnamed))["person_id"]).to_pylist()
     return str(max(counts, key=lambda one: (one["counts"], one["values"]))["values"]) if counts else uuid4().hex
-
-
-def _pictures(faces: pa.Table) -> np.ndarray:
-    """(n,) numbers, the same for faces of one picture, or of one frame of a film."""
-    frame = pc.fill_null(faces["frame_ms"].cast(pa.string()), "")
-    where = pc.binary_join_element_wise(faces["item_key"], frame, " ").combine_chunks()
-    numbers: np.ndarray = pc.dictionary_encode(where).indices.to_numpy()
-    return numbers
 
 
 def _similar_to_mean(vectors: np.ndarray, groups: np.ndarray, count: int) -> pa.Array:

@@ -59,7 +59,11 @@ def texts(rows: Sequence[Face]) -> list[str]:
 def test_a_face_goes_with_all_its_history_and_the_others_stay(url: Path) -> None:
     assert len(holding(url, *texts(EVERYWHERE))) == 6
     gone: list[str] = []
-    receipt = forget(Catalog(str(url)), face_ids=[ANNA.face_id], remove_vectors=lambda ids, left: gone.extend(ids) or Removed(["4"], []))
+    receipt = forget(
+        Catalog(str(url)),
+        face_ids=[ANNA.face_id],
+        remove_vectors=lambda ids, left: gone.extend(ids) or Removed(["4"], []),
+    )
     assert holding(url, *texts(EVERYWHERE)) == set()
     assert faces(url) == faces(url, "embeddings", "subject_id") == ids(OTHERS)
     assert all(holding(url, text) for text in texts(OTHERS))
@@ -77,7 +81,11 @@ def test_a_face_goes_with_all_its_history_and_the_others_stay(url: Path) -> None
 
 
 def test_the_receipt_says_what_was_done_and_nothing_of_whom(url: Path) -> None:
-    receipt = forget(Catalog(str(url)), face_ids=[ANNA.face_id], likenesses=[Likeness(MODEL, np.array([ANNA.vector], np.float32), 0.9)])
+    receipt = forget(
+        Catalog(str(url)),
+        face_ids=[ANNA.face_id],
+        likenesses=[Likeness(MODEL, np.array([ANNA.vector], np.float32), 0.9)],
+    )
     (written,) = receipts(Catalog(str(url)))
     assert written == json.loads((url / "_pinakes" / "receipts" / f"{receipt.receipt_id}.json").read_text())
     assert written["request"] == "like"
@@ -132,19 +140,14 @@ def test_parts_that_a_run_is_about_to_commit_are_left_alone(url: Path) -> None:
 
 
 def test_no_number_of_it_stays_in_the_log(url: Path) -> None:
-    """A part with one face has that face's numbers for its least and greatest."""
-    lone = replace(ANNA, uri="lone.jpg")
-    table = rows_of([lone])
-    at = table["faces"].schema.get_field_index("age")
-    table["faces"] = table["faces"].set_column(at, "age", [[43.21]])
-    Catalog(str(url)).commit_log("r", TABLES, 3).commit(
-        {name: rows.cast(rows_of([lone])[name].schema) for name, rows in table.items()}
-    )
-    logs = {path for path in holding(url, "43.2") if path.startswith("faces")}
+    """A part with one face has that face's numbers for its least and greatest: the frame's time."""
+    lone = replace(ANNA, uri="lone.mp4", frame_ms=4_321_987)
+    commit(url, [lone])
+    logs = {path for path in holding(url, "4321987") if path.startswith("faces")}
     assert len(logs) == 2
     before = commits.applied(Catalog(str(url)).table("faces"))
     forget(Catalog(str(url)), face_ids=[lone.face_id])
-    assert not {path for path in holding(url, "43.2") if path.startswith("faces")}
+    assert not {path for path in holding(url, "4321987") if path.startswith("faces")}
     assert commits.applied(Catalog(str(url)).table("faces")) == before
 
 
@@ -282,7 +285,9 @@ def test_when_milvus_does_not_answer_nothing_has_left_the_tables(url: Path) -> N
     assert faces(url) == ids([*EVERYWHERE, *OTHERS])
     # Another request, of whatever kind, makes up for it.
     gone: list[str] = []
-    receipt = forget(Catalog(str(url)), face_ids=[BEN.face_id], remove_vectors=lambda ids, left: gone.extend(ids) or Removed([], []))
+    receipt = forget(
+        Catalog(str(url)), face_ids=[BEN.face_id], remove_vectors=lambda ids, left: gone.extend(ids) or Removed([], [])
+    )
     assert set(gone) == ids([*EVERYWHERE, BEN])
     assert holding(url, *texts([*EVERYWHERE, BEN])) == set()
     first, second = receipts(Catalog(str(url)))

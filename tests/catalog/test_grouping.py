@@ -125,14 +125,6 @@ def test_a_chain_of_likenesses_does_not_join_strangers() -> None:
         assert (members @ members.T).mean() >= 0.8
 
 
-def test_faces_that_are_apart_stay_apart() -> None:
-    vectors = identities(3, 20, seed=3)
-    apart = np.repeat(np.arange(30), 2)  # neighbours, who are one person's, in one picture
-    groups = group(vectors, 0.4, apart)
-    assert (groups[::2] != groups[1::2]).all()
-    assert same(group(vectors, 0.4, np.full(60, -1)), group(vectors, 0.4))
-
-
 def test_few_and_equal_faces() -> None:
     assert len(group(np.empty((0, 128), np.float32), 0.4)) == 0
     one = identities(1, 1)

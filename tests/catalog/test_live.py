@@ -2,12 +2,13 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -82,6 +83,48 @@ def test_forgetting_names_the_run_that_is_in_its_way_and_not_one_that_was_killed
     assert files(storage) == ["run-of-another-process"]
     with live.forgetting(storage, "receipt"):
         assert files(storage) == ["receipt"]
+
+
+@pytest.mark.parametrize("name", ["search-1", "load-1", "name-all", "people-all"])
+def test_forgetting_waits_for_what_is_soon_over(storage: Storage, name: str) -> None:
+    with ExitStack() as search:
+        search.enter_context(live.live(storage, name))
+        threading.Timer(0.5, search.close).start()
+        began = time.monotonic()
+        with live.forgetting(storage, "receipt"):
+            assert 0.4 < time.monotonic() - began < 5
+            assert files(storage) == ["receipt"]
+
+
+def test_it_says_truly_what_is_in_its_way(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for waits_s, names, said in (
+        (0.3, ["load-1"], "a command that loads a collection is at work"),
+        (60, ["search-1", "20261124-1"], "run 20261124-1 is at work"),
+    ):
+        monkeypatch.setattr(live, "WAITS_S", waits_s)
+        began = time.monotonic()
+        with ExitStack() as others:
+            for name in names:
+                others.enter_context(live.live(storage, name))
+            with pytest.raises(BusyCatalogError, match=said):
+                live.forgetting(storage, "receipt").__enter__()
+        assert time.monotonic() - began < 5
+        assert files(storage) == []
+
+
+def test_who_is_alone_knows_it(storage: Storage) -> None:
+    with live.live(storage, "name-all"), live.alone(storage, "name-1") as is_alone:
+        assert is_alone
+    with another(storage), live.alone(storage, "name-1") as is_alone:
+        assert not is_alone
+
+
+def test_who_asks_has_a_number_where_there_are_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert live.user_at_host() == f"{os.getuid()}@{platform.node()}"
 
 
 def test_a_run_does_not_start_while_something_is_forgotten(storage: Storage, tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_nobody_stands_in_the_delta_log(archive: Archive) -> None:
     archive.group()
     archive.name("Ada Lovelace", archive.ids[0][0], photos=another(archive, 0, 1))
     match_new(archive.catalog, "all", archive.faces, THRESHOLD)
-    archive.group(apart=True)
+    archive.group()
     log = "".join(
         path.read_text()
         for path in Path(archive.catalog.url.removeprefix("file://"), "people/_delta_log").glob("*.json")

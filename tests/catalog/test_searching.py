@@ -1,9 +1,11 @@
 """A search finds the same person, keeps to its condition, and is on record."""
 
+import os
 import platform
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ import pytest
 from pinakes.catalog import Catalog, milvus, people
 from pinakes.catalog.collection_definition import Definition
 from pinakes.catalog.collection_vectors import in_collection, like
-from pinakes.catalog.errors import CollectionError, QueryError
+from pinakes.catalog.errors import BusyCatalogError, CollectionError, QueryError
 from pinakes.catalog.face_collections import Collections
 from pinakes.catalog.face_loading import index
+from pinakes.catalog.live import forgetting, live_runs
 from pinakes.catalog.searching import Match, Query, face_query, search
 from tests.drawn_faces import MODEL, add_faces, identities
 
@@ -127,6 +130,53 @@ def test_several_faces_are_looked_for_at_once_and_all_of_it_is_on_record(catalog
     assert rows[0]["threshold"] == pytest.approx(0.6)
     assert rows[0]["searched_by"].endswith(f"@{platform.node()}")
     assert len({row["search_id"] for row in rows}) == 3
+
+
+def test_nobody_is_forgotten_between_a_search_and_its_record(
+    catalog: Catalog, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the record would name who was forgotten meanwhile."""
+    real, seen = milvus.Vectors.search, []
+
+    def asking(self: milvus.Vectors, *words: Any, **named: Any) -> list[list[dict[str, Any]]]:
+        found = real(self, *words, **named)
+        seen.extend(one.name.split("-")[0] for one in live_runs(catalog.storage))
+        return found
+
+    monkeypatch.setattr(milvus.Vectors, "search", asking)
+    assert ask(catalog, collection, 4)
+    assert seen == ["search"]
+    assert live_runs(catalog.storage) == []
+    with forgetting(catalog.storage, "receipt"), pytest.raises(BusyCatalogError, match="being forgotten"):
+        ask(catalog, collection, 4)
+    # A face that was forgotten after its vector was read is asked for in vain.
+    gone = Query("e" * 32, VECTORS[0])
+    with pytest.raises(CollectionError, match="has no vector by drawn-1 of a face eeee"):
+        search(catalog, collection, [gone], asked=gone.face_id, threshold=0.5)
+    assert not catalog.sql(f"FROM audit WHERE query_face_id = '{gone.face_id}'").num_rows
+
+
+def test_a_face_that_milvus_has_is_not_looked_for_in_all_the_tables(
+    catalog: Catalog, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (face_id,) = catalog.sql("SELECT face_id FROM faces WHERE uri LIKE '%2018/it''s 3.jpg'")["face_id"].to_pylist()
+    real = Catalog.sql
+    monkeypatch.setattr(Catalog, "sql", lambda self, query: pytest.fail(query))
+    assert face_query(catalog, collection, face_id).vector == pytest.approx(VECTORS[9])
+    monkeypatch.setattr(Catalog, "sql", real)
+    # Of one that is not in the collection the tables have it.
+    monkeypatch.setattr(milvus.Vectors, "get", lambda self, ids: {})
+    assert face_query(catalog, collection, face_id).vector == pytest.approx(VECTORS[9])
+
+
+def test_who_searches_may_have_no_name(catalog: Catalog, collection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    search(catalog, collection, [], asked="of nobody.jpg", threshold=0.5)
+    (row,) = catalog.sql("SELECT searched_by FROM audit WHERE query = 'of nobody.jpg' LIMIT 1").to_pylist()
+    assert row["searched_by"].startswith(str(os.getuid()))
 
 
 def test_matches_have_the_names_that_were_given(catalog: Catalog, collection: str) -> None:
