@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pinakes.catalog.errors import CollectionError
 from pinakes.catalog.face_collections import Collection, last_load, settings_of
 from pinakes.catalog.face_quality import QualityLimits
+from pinakes.catalog.index_choice import LITE_LIMIT, choose
 from pinakes.catalog.milvus import TOKEN_VARIABLE, lite_folder
 
 if TYPE_CHECKING:
@@ -119,3 +120,18 @@ def refuse_another(there: Collection, asked: Definition) -> None:
             f"collection {there.collection} is another: {'; '.join(differ)}. Nothing was touched; `pinakes faces "
             f"rebuild {there.collection}` with these words makes it anew, or name another collection"
         )
+
+
+def advice(there: Collection) -> str | None:
+    """What would be better for a collection of that size; None when it is well."""
+    name, chosen = there.collection, there.index_chosen
+    if there.is_lite and there.faces > LITE_LIMIT:
+        return (
+            f"Milvus Lite goes through all faces at every search: with more than {LITE_LIMIT:,} use a Milvus server, "
+            f"`pinakes faces rebuild {name} --milvus URI`"
+        )
+    if chosen and there.dimensions and not there.index_asked:
+        better = choose(there.faces, there.dimensions, there.is_lite).type
+        if better != chosen.type:
+            return f"for so many faces `pinakes faces rebuild {name}` would choose the index {better}"
+    return None

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pinakes.catalog.collection_definition import Definition, checked_uri, created, milvus_name, refuse_another
+from pinakes.catalog.collection_definition import Definition, advice, checked_uri, created, milvus_name, refuse_another
 from pinakes.catalog.errors import CatalogError, CollectionError
 from pinakes.catalog.face_collections import Collection, Collections, Copy, append, last_load, settings_of
 from pinakes.catalog.face_difference import Difference, check_condition, compare, count, has_faces, refuse_replaced
@@ -264,9 +264,10 @@ def _bring_up(
             indexed = vectors.settle(lambda rows: report(f"Milvus is building the index: {rows:,} rows to go"))
             if not indexed:
                 remarks.append("Milvus is still building the index; until it is done, searches take longer")
-    return Loaded(
-        last if is_news else there, difference.added, difference.removed, dict(difference.left_out), 0, remarks
-    ), None
+    now = last if is_news else there
+    if difference.added and (better := advice(now)):
+        remarks.append(better)
+    return Loaded(now, difference.added, difference.removed, dict(difference.left_out), 0, remarks), None
 
 
 def _fingerprints(catalog: "Catalog", model: str) -> list[str]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from pinakes.catalog import Catalog
-from pinakes.catalog.face_collections import Collection, Collections
-from pinakes.catalog.index_choice import LITE_LIMIT, choose
+from pinakes.catalog.collection_definition import advice
+from pinakes.catalog.face_collections import Collections
 from pinakes.catalog.milvus import lite_folder, opened
 
 
@@ -40,19 +40,5 @@ def facts(catalog: Catalog, name: str) -> dict[str, Any]:
         "loaded": there.recorded_at,
         "loaded up to commit": there.n,
         "commits since": last - there.n,
-        "advice": _advice(there),
+        "advice": advice(there),
     }
-
-
-def _advice(there: Collection) -> str | None:
-    name, chosen = there.collection, there.index_chosen
-    if there.is_lite and there.faces > LITE_LIMIT:
-        return (
-            f"Milvus Lite goes through all faces at every search: with more than {LITE_LIMIT:,} use a Milvus server, "
-            f"`pinakes faces rebuild {name} --milvus URI`"
-        )
-    if chosen and there.dimensions and not there.index_asked:
-        better = choose(there.faces, there.dimensions, there.is_lite).type
-        if better != chosen.type:
-            return f"for so many faces `pinakes faces rebuild {name}` would choose the index {better}"
-    return None

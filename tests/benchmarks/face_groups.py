@@ -4,7 +4,7 @@
 
 Once on the photos of PINAKES_EVAL/faces, if it is there (every face of the public figures; who else is in them is left
 out), and once on so many drawn faces (identities.py), where two of five people have two faces or more. Precision: of
-the pairs in one group, the share that is one person's; recall: of the pairs of one person, the share that is in one group.
+the pairs in one group, the share that is one person's; recall: of the pairs of one person, the share in one group.
 """
 
 import argparse

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pymilvus import MilvusClient
 
-from pinakes.catalog import Catalog, face_collections, face_loading, milvus
+from pinakes.catalog import Catalog, collection_definition, face_collections, face_loading, milvus
 from pinakes.catalog.catalog import new_run_id
 from pinakes.catalog.collection_definition import Definition
 from pinakes.catalog.errors import CollectionError, QueryError
@@ -293,6 +293,15 @@ def test_a_face_that_turns_out_poor_leaves(catalog: Catalog) -> None:
     assert (after.removed, after.left_out, after.collection.faces) == (1, {"small": 1}, 1)
     assert len(held(catalog, "people")) == 1
     assert index(catalog, "people").removed == 0
+
+
+def test_too_many_faces_for_milvus_lite_are_said(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection_definition, "LITE_LIMIT", 3)
+    add_faces(catalog, photos(3), identities(3, 1)[:, None])
+    assert index(catalog, "people", wait=False).remarks == []
+    add_faces(catalog, photos(1, 3), identities(1, 1, seed=1)[:, None])
+    (remark,) = index(catalog, "people", wait=False).remarks
+    assert "with more than 3 use a Milvus server, `pinakes faces rebuild people --milvus URI`" in remark
 
 
 def test_many_loads_leave_few_rows_and_few_parts(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
