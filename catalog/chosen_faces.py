@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pinakes.catalog.erasing import read
-from pinakes.catalog.errors import UnknownError
+from pinakes.catalog.errors import AmbiguousError, UnknownError
 from pinakes.catalog.person_templates import Likeness, templates
 from pinakes.catalog.suppressions import NEAR_MS, PLACES, Suppressions, keyed, overlapping
 
@@ -59,8 +59,8 @@ def choose(
 
     `collection` says in which one the person is called so. `likenesses` are what the ids were found by.
 
-    Raises UnknownError (there is no such item or person, or several persons of that name; ids that are not there are
-    passed over), CatalogError.
+    Raises UnknownError (there is no such item or person; ids that are not there are passed over), AmbiguousError
+    (several persons have that name), CatalogError.
     """
     asked = list(face_ids)
     whole, rows = pa.array([], pa.string()), None
@@ -102,7 +102,7 @@ def suppressed(catalog: "Catalog", suppressions: Suppressions) -> pa.Array:
 
 
 def _person_id(catalog: "Catalog", person: str, collection: str | None) -> str:
-    """The id of the person of that name or id. Raises UnknownError unless it is exactly one."""
+    """The id of the person of that name or id. Raises UnknownError, AmbiguousError."""
     asked = (pc.field("name") == person) | (pc.field("person_id") == person)
     rows = read(catalog, "people", ["collection", "person_id", "name"], asked)
     where = ""
@@ -117,7 +117,7 @@ def _person_id(catalog: "Catalog", person: str, collection: str | None) -> str:
         )
     if person not in ids and len(ids) > 1:
         listed = ", ".join(f"{person_id} of {name}" for person_id, name in sorted(found, key=lambda one: one[::-1]))
-        raise UnknownError(
+        raise AmbiguousError(
             f"{catalog.url}: several persons are called {person}: {listed}. Say which, by one of these ids or by the "
             "collection. Nothing was touched"
         )

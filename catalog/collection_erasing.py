@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pinakes.catalog.collection_definition import Definition
-from pinakes.catalog.errors import CollectionError
+from pinakes.catalog.errors import CollectionError, QueryError
 from pinakes.catalog.face_collections import Collection, Collections, last_load
 from pinakes.catalog.face_loading import make_anew, remove_copy
 from pinakes.catalog.forgetting import NOT_DONE, Removed
@@ -65,7 +65,7 @@ def _erase(catalog: "Catalog", there: Collection, face_ids: Sequence[str], *, an
     try:
         if elsewhere is None:
             return (_made_anew if there.is_lite or anew else _deleted)(catalog, there, face_ids), True
-    except CollectionError as error:
+    except (CollectionError, QueryError, OSError) as error:
         elsewhere = f"{error}; `pinakes faces forget` again, or `pinakes faces rebuild {name}`, does it later"
     if not _recorded(catalog, there, face_ids):
         elsewhere = f"{elsewhere} (another process has loaded it meanwhile)"

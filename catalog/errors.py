@@ -7,6 +7,7 @@ CatalogError
 ├── StorageError          the place cannot be written: full, forbidden, unreachable
 ├── BusyCatalogError      another process is at work in it, which must end first
 ├── UnknownError          no such face, item or person is in it
+├── AmbiguousError        several persons have that name
 ├── RemnantError          after a forgetting something was found that should be gone
 ├── CollectionError       a collection of faces cannot be made, loaded or asked
 └── QueryError            a statement that DuckDB refuses
@@ -43,6 +44,10 @@ class BusyCatalogError(CatalogError):
 
 class UnknownError(CatalogError):
     """There is no such face, item or person in the catalogue."""
+
+
+class AmbiguousError(CatalogError):
+    """Several persons of the catalogue have that name: it must be said which is meant."""
 
 
 class RemnantError(CatalogError):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 #: Faces that go to Milvus between two rows of work that is safe.
 STEP = 20_000
-#: Commits without a face that are looked through again by the next load, so that not each of them makes a row.
+#: Commits without a face that a run's next load looks through again, so that not each of them makes a row.
 QUIET_COMMITS = 100
 
 
@@ -256,7 +256,8 @@ def _bring_up(
         )
         unchanged = (last.faces, last.left_out, last.fingerprints) == (there.faces, there.left_out, there.fingerprints)
         # A row for each load that finds nothing would be all that one has to read in the end.
-        is_news = action != "loaded" or difference.changes or not unchanged or n - there.n > QUIET_COMMITS
+        is_old = n > there.n if wait else n - there.n > QUIET_COMMITS
+        is_news = action != "loaded" or difference.changes or not unchanged or is_old
         if is_news and not collections.record(last):
             return None, None
         # Who does not wait for the end of this loses nothing.

@@ -118,9 +118,9 @@ def forget(
     `likenesses` say what the ids were found by, if it was a photo. Killed, it is to be called again. The receipt's
     `not_done` says whether something is left in Milvus.
 
-    Raises BusyCatalogError (a run is at work), UnknownError (nothing to forget, or several of that name), RemnantError
-    (something is left), StorageError, CorruptCatalogError, and what `remove_vectors` raises: then nothing has left the
-    tables.
+    Raises BusyCatalogError (a run is at work), UnknownError (nothing to forget), AmbiguousError (several persons have
+    that name), RemnantError (something is left), StorageError, CorruptCatalogError, and what `remove_vectors` raises:
+    then nothing has left the tables.
     """
     asked = "uri" if uri is not None else "person" if person is not None else "like" if likenesses else "face"
     request = cast(Request, asked)
@@ -152,16 +152,20 @@ def forget(
         # The tables will not know of the faces any more when this is to be tried again.
         waiting = [*before.waiting, *([receipt.receipt_id] if removed.left else [])]
         _write_state(catalog, {**state, "copies": removed.left, "waiting": waiting})
-        _erase(catalog, receipt, chosen, before, ids, fence)
+        person_ids = pa.array([*chosen.person_ids.to_pylist(), *before.person_ids], pa.string())
+        photos = chosen.templates | before.templates | templates(catalog, ids)
+        gone = _erase(catalog, receipt, ids, person_ids, photos, fence)
+        report("reading all files of the catalogue for what is left")
+        receipt.checked = _check(catalog, [*ids.to_pylist(), *person_ids.to_pylist()], gone)
         receipt.finished_at = datetime.now(UTC).isoformat()
         _conclude(catalog, receipt, before)
     return receipt
 
 
-def _erase(catalog: "Catalog", receipt: Receipt, chosen: Chosen, before: "_Before", ids: pa.Array, fence: int) -> None:
-    """Out of the tables and the files behind them; what was done goes into the receipt. Raises RemnantError."""
-    person_ids = pa.array([*chosen.person_ids.to_pylist(), *before.person_ids], pa.string())
-    photos = chosen.templates | before.templates | templates(catalog, ids)
+def _erase(
+    catalog: "Catalog", receipt: Receipt, ids: pa.Array, person_ids: pa.Array, photos: set[str], fence: int
+) -> list[str]:
+    """Out of the tables and the files behind them; what was done goes into the receipt. Returns names that are gone."""
     names = names_without(catalog, ids, person_ids, photos)
     receipt.references, receipt.names = len(photos), len(names.gone)
     receipt.searches = blank_searches(catalog, ids, names.lost)
@@ -171,7 +175,7 @@ def _erase(catalog: "Catalog", receipt: Receipt, chosen: Chosen, before: "_Befor
         receipt.log_entries_removed += trim_log(catalog, name)
     if names_in_conditions(catalog, names.lost):
         receipt.not_covered.append("conditions of collections that name the person: make these collections anew")
-    receipt.checked = _check(catalog, [*ids.to_pylist(), *person_ids.to_pylist()], names.gone)
+    return names.gone
 
 
 def _conclude(catalog: "Catalog", receipt: Receipt, before: "_Before") -> None:

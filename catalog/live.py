@@ -37,6 +37,7 @@ SHORT = {
 WAITS_S = 10
 #: Between two readings of when a process started; clocks are put right meanwhile.
 SAME_START_S = 10
+_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Live:
     """A process at work in a catalogue."""
 
     name: str  # of the run, or of the receipt
-    forgets: bool
+    forgets: bool  # or removes old files for another reason: nobody may begin meanwhile
     host: str
     machine: str  # as host, and where process ids mean the same
     pid: int
@@ -55,12 +56,12 @@ class Live:
     def what(self) -> str:
         """What it does, in words."""
         kind = self.name.split("-")[0]
-        return "another forgetting" if self.forgets else SHORT.get(kind) or f"run {self.name}"
+        return SHORT.get(kind) or ("another forgetting" if self.forgets else f"run {self.name}")
 
     @property
     def is_short(self) -> bool:
         """Whether it is likely to be over in seconds."""
-        return not self.forgets and self.name.split("-")[0] in SHORT
+        return self.name.split("-")[0] in SHORT
 
 
 @contextmanager
@@ -102,10 +103,12 @@ def forgetting(storage: Storage, receipt_id: str) -> Iterator[None]:
 
 @contextmanager
 def alone(storage: Storage, name: str) -> Iterator[bool]:
-    """Gives whether no other process is at work, or can begin before the `with` ends. Raises StorageError."""
+    """Gives whether nobody is at work but who asks, nor can begin before the `with` ends. Raises StorageError.
+
+    Other threads of this process are others too: they may be about to add files.
+    """
     with _marked(storage, name, forgets=True):
-        pid, machine = os.getpid(), _machine()
-        yield all((one.pid, one.machine) == (pid, machine) for one in at_work(storage))
+        yield _entries(storage).keys() <= _mine()
 
 
 def live_runs(storage: Storage) -> list[Live]:
@@ -115,7 +118,12 @@ def live_runs(storage: Storage) -> list[Live]:
 
 def at_work(storage: Storage) -> list[Live]:
     """Every process at work in the catalogue, by name; the files of those that are not any more are removed."""
-    found = []
+    return sorted(_entries(storage).values(), key=lambda one: one.name)
+
+
+def _entries(storage: Storage) -> dict[str, Live]:
+    """The same by the names of their files."""
+    found = {}
     for entry in storage.entries(FOLDER):
         if not entry.endswith(".json"):
             continue
@@ -127,10 +135,18 @@ def at_work(storage: Storage) -> list[Live]:
         except (ValueError, TypeError):
             lives = False  # not of this Pinakes
         if lives:
-            found.append(one)
+            found[entry] = one
         else:
             storage.remove(f"{FOLDER}/{entry}")
-    return sorted(found, key=lambda one: one.name)
+    return found
+
+
+def _mine() -> set[str]:
+    """The names of the files that this thread has written and not removed."""
+    if not hasattr(_thread, "entries"):
+        _thread.entries = set()
+    entries: set[str] = _thread.entries
+    return entries
 
 
 def _lives(one: Live) -> bool:
@@ -166,7 +182,8 @@ def _machine() -> str:
 @contextmanager
 def _marked(storage: Storage, name: str, *, forgets: bool) -> Iterator[None]:
     """The file is there, and is refreshed, until the `with` ends."""
-    path = f"{FOLDER}/{uuid.uuid4().hex}.json"  # two may have the same name
+    entry = f"{uuid.uuid4().hex}.json"  # two may have the same name
+    path = f"{FOLDER}/{entry}"
     started = psutil.Process().create_time()
 
     def write() -> None:
@@ -182,10 +199,12 @@ def _marked(storage: Storage, name: str, *, forgets: bool) -> Iterator[None]:
     ended = threading.Event()
     thread = threading.Thread(target=refresh, name="pinakes-live", daemon=True)
     write()
+    _mine().add(entry)
     thread.start()
     try:
         yield
     finally:
+        _mine().discard(entry)
         ended.set()
         thread.join()
         storage.remove(path)

@@ -231,7 +231,7 @@ def unname(
     """Take a name back. The faces stay."""
     from pinakes.jobs import face_people
 
-    where = face_people.unname(catalog_at(catalog), person, collection)
+    where = face_people.unname(catalog_at(catalog), person, collection, _say)
     _say(f"nobody in {where} is called {person} any more")
 
 

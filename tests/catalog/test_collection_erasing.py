@@ -132,6 +132,21 @@ def test_a_copy_on_another_machine_is_not_done_and_made_anew_there(
     assert forget(catalog, face_ids=ids[:1], remove_vectors=partial(erase_vectors, catalog)).not_done == []
 
 
+def test_a_copy_of_another_user_is_not_done(
+    two: tuple[Catalog, list[str], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, ids, vectors = two
+    index(catalog, "theirs")
+    # The tests may run as root, who may write everywhere.
+    monkeypatch.setattr("pinakes.catalog.collection_erasing.os.access", lambda path, mode: False)
+    removed = erase_vectors(catalog, ids[:1])
+    there = Collections(catalog).get("theirs")
+    assert removed.left == [there.milvus_name]
+    assert f"its copy in {there.folder} is another user's: `pinakes faces rebuild theirs` there" in removed.lines[0]
+    assert (there.action, there.faces) == ("forgotten", 3)
+    assert vectors[0].tobytes() in every_byte(Path(str(there.folder)))
+
+
 def test_a_server_that_does_not_answer_keeps_nobody_in_the_tables(
     two: tuple[Catalog, list[str], np.ndarray], milvus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

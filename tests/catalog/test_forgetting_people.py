@@ -11,7 +11,7 @@ import pytest
 
 from pinakes.catalog import Catalog
 from pinakes.catalog.chosen_faces import choose
-from pinakes.catalog.errors import UnknownError
+from pinakes.catalog.errors import AmbiguousError, UnknownError
 from pinakes.catalog.forgetting import Removed, forget, receipts
 from pinakes.catalog.person_templates import Likeness
 from pinakes.catalog.remnants import look_for
@@ -105,7 +105,7 @@ def test_of_several_persons_of_one_name_it_must_be_said_which(url: Path) -> None
     second = {"collection": "second", "person_id": "c" * 32, "name": "Anna", "face_id": OTHERS[2].face_id}
     add(url, "people", {"person_id": ANNA_ID, "name": "Anna", "face_id": ANNA.face_id}, second)
     before = contents(url)
-    with pytest.raises(UnknownError, match=f"{ANNA_ID} of all, {'c' * 32} of second") as error:
+    with pytest.raises(AmbiguousError, match=f"{ANNA_ID} of all, {'c' * 32} of second") as error:
         forget(Catalog(str(url)), person="Anna")
     assert "\n" not in str(error.value)
     assert contents(url) == before
@@ -178,6 +178,11 @@ def test_what_could_not_be_reached_in_milvus_is_tried_again(url: Path) -> None:
     # One that cannot reach Milvus at all, and asks for nobody that is there, leaves it as it is.
     third = forget(Catalog(str(url)), face_ids=["0" * 32])
     assert third.not_done == second.not_done == ["copy_1", "copy_2"]
+    # Of which of two it was asked is no question that may be passed over for it.
+    two = [{"person_id": one, "name": "Dora", "face_id": OTHERS[1].face_id} for one in (ANNA_ID, BEN_ID)]
+    add(url, "people", *two)
+    with pytest.raises(AmbiguousError):
+        forget(Catalog(str(url)), person="Dora", remove_vectors=reachable)
     fourth = forget(Catalog(str(url)), face_ids=[ANNA.face_id], remove_vectors=reachable)
     assert [left for _, left in asked] == [set(), {"copy_1"}, {"copy_1", "copy_2"}]
     assert asked[1:] == [({BEN.face_id}, {"copy_1"}), (set(), {"copy_1", "copy_2"})]

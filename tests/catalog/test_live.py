@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,6 +97,14 @@ def test_forgetting_waits_for_what_is_soon_over(storage: Storage, name: str) -> 
             assert files(storage) == ["receipt"]
 
 
+def test_forgetting_waits_for_who_removes_old_files(storage: Storage) -> None:
+    with ExitStack() as unnaming:
+        unnaming.enter_context(live.alone(storage, "name-1"))
+        threading.Timer(0.3, unnaming.close).start()
+        with live.forgetting(storage, "receipt"):
+            assert files(storage) == ["receipt"]
+
+
 def test_it_says_truly_what_is_in_its_way(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     for waits_s, names, said in (
         (0.3, ["load-1"], "a command that loads a collection is at work"),
@@ -113,10 +122,17 @@ def test_it_says_truly_what_is_in_its_way(storage: Storage, monkeypatch: pytest.
 
 
 def test_who_is_alone_knows_it(storage: Storage) -> None:
-    with live.live(storage, "name-all"), live.alone(storage, "name-1") as is_alone:
-        assert is_alone
-    with another(storage), live.alone(storage, "name-1") as is_alone:
-        assert not is_alone
+    def is_alone() -> bool:
+        with live.alone(storage, "name-1") as answer:
+            return answer
+
+    with live.live(storage, "name-all"):
+        assert is_alone()
+        with ThreadPoolExecutor(1) as another_thread:
+            assert not another_thread.submit(is_alone).result()
+    with another(storage):
+        assert not is_alone()
+    assert is_alone()
 
 
 def test_who_asks_has_a_number_where_there_are_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
