@@ -25,6 +25,10 @@ from pinakes.catalog.index_choice import Index
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+# Before anyone imports gRPC: else it starts threads of its own in every process that this one forks, as Ray's start
+# does, and one of these was seen to hang before it became what it was to be.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 #: Names a server's key, so that it stands on no command line and in no table.
 TOKEN_VARIABLE = "PINAKES_MILVUS_TOKEN"
 VECTOR = "vector"

@@ -1,7 +1,7 @@
 """A real Milvus server for tests and benchmarks, in a process of its own: what the `milvus` wheel carries (2.3.5).
 
-Import the fixture where it is needed: `from tests.milvus_server import milvus`. All tests of a session share one
-server, so let each give its collections names of its own.
+All tests of a package whose conftest imports the fixture share one server, so let each give its collections names of
+its own; it ends with the package, and takes nothing from the tests that come after.
 """
 
 import os
@@ -78,9 +78,9 @@ def serve(folder: Path, settings: Mapping[str, object] | None = None) -> Iterato
         _stop(server)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of a server that lives as long as the test session."""
+    """The URI of a server that lives as long as the tests of the package."""
     with milvus_server(tmp_path_factory.mktemp("milvus")) as uri:
         yield uri
 

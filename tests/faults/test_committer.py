@@ -1,4 +1,4 @@
-"""SIGKILL for the process that commits: at every step in turn, and hundreds of times at random, three at once."""
+"""SIGKILL for the process that commits: at every step in turn, and over a hundred times at random, three at once."""
 
 import multiprocessing
 import random
@@ -59,12 +59,12 @@ def test_killed_at_every_step_a_second_run_completes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_hundreds_of_kills_with_three_drivers_at_once(tmp_path: Path) -> None:
+def test_more_than_a_hundred_kills_with_three_drivers_at_once(tmp_path: Path) -> None:
     url, items, chance = str(tmp_path / "catalog"), 1400, random.Random(7)
     Catalog(url, create=True)
     kills = seed = 0
     running: list[multiprocessing.process.BaseProcess] = []
-    while kills < 200:
+    while kills < 120:
         while len(running) < 3:
             seed += 1
             running.append(processes.Process(target=drive, args=(url, items, seed)))

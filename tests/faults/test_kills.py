@@ -21,7 +21,7 @@ def killed() -> list[Run]:
 def test_a_driver_killed_again_and_again_at_any_moment_of_its_life(tmp_path: Path, killed: list[Run]) -> None:
     job, chance = Job(tmp_path, seconds=0.1), random.Random()
     add_photos(job.archive, 160)
-    while len(killed) < 6:
+    while len(killed) < 5:
         run = job.start()
         if len(killed) % 2:
             before = job.commits()

@@ -315,7 +315,8 @@ def test_every_person_has_a_row_with_up_to_eight_faces(tmp_path: Path) -> None:
 
 def query(path: Path, box: Any, number: int) -> QueryFace:
     content = blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    return QueryFace(f"file://{path}", content, None, f"{number:032x}", box, 0.9, None, None, np.zeros(128, np.float32))
+    vector = np.zeros(128, np.float32)
+    return QueryFace(f"file://{path}", content, None, f"{number:032x}", box, 0.9, None, None, vector, 100, 100)
 
 
 def test_two_photos_stand_side_by_side_with_their_faces_numbered(tmp_path: Path) -> None:
