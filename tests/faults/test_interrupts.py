@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C, and two runs at once over one archive."""
+"""SIGTERM and Ctrl-C. Two runs at once are in tests/jobs/test_overlap.py, and in a bucket in test_s3_job.py."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.pinakes_process import OPERATORS, Job, Run, add_photos, wait
+from tests.faults.pinakes_process import Job, Run, add_photos, wait
 
 PHOTOS = 80
 
@@ -50,16 +50,6 @@ def test_an_interrupt_while_it_starts(job: Job) -> None:
     run.process.terminate()
     assert run.ended() == 130, run.said
     assert done(job) == 0
-
-
-@pytest.mark.timeout(600)
-def test_two_runs_at_once_share_the_work_or_drop_their_own(job: Job) -> None:
-    runs = [job.start(), job.start()]
-    assert [run.ended() for run in runs] == [0, 0], [run.said for run in runs]
-    job.check_all_ok()
-    planned = [sum(run.summary["plan"]["looks"].values()) for run in runs]
-    others = [run.summary["done_by_others"] for run in runs]
-    assert sum(planned) - sum(others) == len(OPERATORS) * PHOTOS
 
 
 def done(job: Job) -> int:
