@@ -79,17 +79,10 @@ def milvus_name(name: str) -> str:
 
 
 def _only_model(catalog: "Catalog") -> str:
-    tables = catalog.tables()
-    found = (
-        [
-            row["model"]
-            for row in catalog.sql(
-                "SELECT DISTINCT model FROM latest_embeddings WHERE subject = 'face' ORDER BY 1"
-            ).to_pylist()
-        ]
-        if "embeddings" in tables
-        else []
-    )
+    found: list[str] = []
+    if "embeddings" in catalog.tables():
+        rows = catalog.sql("SELECT DISTINCT model FROM latest_embeddings WHERE subject = 'face' ORDER BY 1")
+        found = rows["model"].to_pylist()
     if not found:
         raise CollectionError(
             f"{catalog.url} has no vectors of faces yet: `pinakes run SOURCE --operators faces` makes them"
@@ -99,7 +92,7 @@ def _only_model(catalog: "Catalog") -> str:
             f"{catalog.url} has vectors of faces by several models, and a collection is of one: say --model with "
             f"one of {', '.join(found)}"
         )
-    return str(found[0])
+    return found[0]
 
 
 def refuse_another(there: Collection, asked: Definition) -> None:

@@ -143,9 +143,9 @@ def _count(catalog: "Catalog", there: Collection, without: Sequence[str]) -> tup
     with connect(catalog) as connection, reading(catalog.url):
         connection.register("without", pa.table({"face_id": pa.array(without, pa.string())}))
         faces, left_out = connection.execute(
-            "SELECT count(*) FILTER (action = 'indexed'), count(*) FILTER (action = 'left_out') FROM ("
-            "SELECT arg_max(action, load) AS action FROM collection_faces ANTI JOIN without USING (face_id) "
-            "WHERE collection = $collection AND milvus_name = $milvus_name GROUP BY face_id)",
+            "SELECT count(*) FILTER (action = 'indexed'), count(*) FILTER (action = 'left_out') "
+            "FROM latest_collection_faces ANTI JOIN without USING (face_id) "
+            "WHERE collection = $collection AND milvus_name = $milvus_name",
             {"collection": there.collection, "milvus_name": there.milvus_name},
         ).fetchall()[0]
     return faces, left_out

@@ -23,8 +23,8 @@ def in_collection(catalog: "Catalog", there: Collection) -> Iterator[pa.RecordBa
         return
     yield from _read(
         catalog,
-        "WITH held AS (SELECT face_id FROM collection_faces WHERE collection = $collection AND milvus_name = "
-        "$milvus_name GROUP BY face_id HAVING arg_max(action, load) = 'indexed') "
+        "WITH held AS (SELECT face_id FROM latest_collection_faces WHERE collection = $collection AND milvus_name = "
+        "$milvus_name AND action = 'indexed') "
         "SELECT subject_id AS face_id, any_value(vector) AS vector FROM embeddings "
         "SEMI JOIN held ON held.face_id = subject_id WHERE subject = 'face' GROUP BY subject_id",
         {"collection": there.collection, "milvus_name": there.milvus_name},

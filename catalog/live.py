@@ -111,11 +111,6 @@ def alone(storage: Storage, name: str) -> Iterator[bool]:
         yield _entries(storage).keys() <= _mine()
 
 
-def live_runs(storage: Storage) -> list[Live]:
-    """The runs, and other commands that write, at work at present. Raises StorageError."""
-    return [one for one in at_work(storage) if not one.forgets]
-
-
 def at_work(storage: Storage) -> list[Live]:
     """Every process at work in the catalogue, by name; the files of those that are not any more are removed."""
     return sorted(_entries(storage).values(), key=lambda one: one.name)

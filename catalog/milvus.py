@@ -201,11 +201,6 @@ class Vectors:
             if "Loaded" not in str(self._client.get_load_state(self.name).get("state")):
                 self._client.load_collection(self.name)
 
-    def others(self) -> list[str]:
-        """All collections of that server."""
-        with self._reporting():
-            return list(self._client.list_collections())
-
 
 @contextmanager
 def opened(name: str, uri: str | None, waiting: Callable[[str], None] = lambda line: None) -> Iterator[Vectors]:

@@ -102,8 +102,6 @@ def search(
     there = Collections(catalog).get(collection)
     if not 1 <= limit < MOST_MATCHES:
         raise CollectionError(f"--limit is from 1 to {MOST_MATCHES - 1:,}, not {limit}")
-    if condition is not None:
-        milvus_filter(condition)  # what is wrong with it is wrong in an empty collection too
     # Until it is written down whom it has found nobody is forgotten.
     with live(catalog.storage, f"search-{uuid.uuid4().hex}"):
         found = _found(catalog, there, queries, asked, limit, condition, report)
@@ -128,6 +126,8 @@ def _found(
 ) -> list[list[dict[str, Any]]]:
     """What Milvus finds for each query."""
     if not queries or there.dimensions is None:
+        if condition is not None:
+            milvus_filter(condition)  # what is wrong with it is wrong where nothing is searched too
         return [[] for _ in queries]
     _refuse_dimensions(there, queries, asked)
     name = there.collection

@@ -2,7 +2,8 @@
 
 Every table stands under its own name, with all its rows: superseded ones and those of a half-applied commit too.
 `latest_ledger` has the newest look of each operator at each item, and `latest_TABLE` the rows that it found. A video
-counts from the moment when all its windows have been looked at. `latest_people` has whose the faces are that count.
+counts from the moment when all its windows have been looked at. `latest_people` has whose the faces are that count, and
+`latest_collection_faces` what was done with each face last.
 """
 
 import re
@@ -81,6 +82,14 @@ LATEST_PEOPLE = f"""
     FROM ({_ONE_ROW_A_FACE}) AS who JOIN latest_faces AS seen ON seen.face_id = who.face_id
 """
 
+#: Where each face stands in each copy of a collection: what was done with it last.
+LATEST_COLLECTION_FACES = """
+    CREATE VIEW latest_collection_faces AS
+    SELECT collection, milvus_name, face_id, any_value(uri) AS uri, max(load) AS load, arg_max(action, load) AS action,
+           arg_max_null(reasons, load) AS reasons
+    FROM collection_faces GROUP BY collection, milvus_name, face_id
+"""
+
 
 def connect(catalog: "Catalog", since: int = 0) -> duckdb.DuckDBPyConnection:
     """A connection that sees the catalogue's tables and views, and can neither read nor write anything else.
@@ -105,6 +114,8 @@ def connect(catalog: "Catalog", since: int = 0) -> duckdb.DuckDBPyConnection:
             connection.execute(LATEST.format(table=name))
     if {"people", "faces"} <= set(datasets):
         connection.execute(LATEST_PEOPLE)
+    if "collection_faces" in datasets:
+        connection.execute(LATEST_COLLECTION_FACES)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection

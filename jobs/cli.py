@@ -5,29 +5,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pinakes.jobs.faces_cli import faces_app
-from pinakes.jobs.options import AsJson, CatalogDir, catalog_at
+from pinakes.jobs.options import AsJson, CatalogDir, Exit, catalog_at
 from pinakes.jobs.printing import cell, err, grid, out, print_plan, print_run
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from pinakes.jobs.summary import RunSummary
-
-
-class Exit(IntEnum):
-    """Exit codes; 2 is for words that the command line does not know."""
-
-    OK = 0
-    CANNOT_RUN = 1
-    SOME_FAILED = 3
-    INTERRUPTED = 130
 
 
 app = typer.Typer(

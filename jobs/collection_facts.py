@@ -18,10 +18,9 @@ def facts(catalog: Catalog, name: str) -> dict[str, Any]:
     reasons = {}
     if there.left_out:
         rows = catalog.sql(
-            "SELECT reason, count(*) AS faces FROM (SELECT face_id, unnest(arg_max(reasons, load)) AS reason, "
-            "arg_max(action, load) AS action FROM collection_faces "
-            f"WHERE collection = '{there.collection}' AND milvus_name = '{there.milvus_name}' GROUP BY face_id) "
-            "WHERE action = 'left_out' GROUP BY reason ORDER BY 2 DESC"
+            "SELECT reason, count(*) AS faces FROM (SELECT unnest(reasons) AS reason FROM latest_collection_faces "
+            f"WHERE collection = '{there.collection}' AND milvus_name = '{there.milvus_name}' AND action = 'left_out') "
+            "GROUP BY reason ORDER BY 2 DESC"
         )
         reasons = {row["reason"]: row["faces"] for row in rows.to_pylist()}
     return {

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pinakes.jobs.errors import SpecError
-from pinakes.operators.errors import ErrorCode, MediaError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,8 +182,7 @@ def _picture(url: str, at_ms: int | None) -> "Picture":
     """As a run decodes it, its content's hash for its key."""
     from hashlib import blake2b
 
-    from pinakes.jobs.fetch import fetch
-    from pinakes.jobs.show import LIMITS
+    from pinakes.jobs.show import LIMITS, fetched
     from pinakes.jobs.stills import is_video
     from pinakes.operators.decode import decode, single_thread
     from pinakes.operators.operator import Picture
@@ -194,11 +192,7 @@ def _picture(url: str, at_ms: int | None) -> "Picture":
         return _frame(url, at_ms)
     if at_ms is not None:
         raise SpecError(f"{url} is one picture: a time chooses a frame of a video")
-    try:
-        data = fetch(url, LIMITS.max_bytes)
-    except MediaError as error:
-        said = "there is no such file" if error.code is ErrorCode.NOT_FOUND else str(error)
-        raise MediaError(error.code, f"{url}: {said}") from None
+    data = fetched(url)
     pixels, facts = decode(data, name=url, max_pixels=LIMITS.max_pixels)
     return Picture(pixels, facts, item_key=blake2b(data, digest_size=16).hexdigest())
 

@@ -1,13 +1,14 @@
 """The commands `pinakes faces ...`. Heavy imports are inside the commands."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pinakes.jobs.options import AsJson, CatalogDir, catalog_at
+from pinakes.jobs.options import AsJson, CatalogDir, Exit, catalog_at
 from pinakes.jobs.printing import err, grid, out
 
 if TYPE_CHECKING:
@@ -41,14 +42,8 @@ def index(
 ) -> None:
     """Load what is new into a collection, and take out what counts no more; makes it if there is none."""
     from pinakes.catalog.face_loading import index
-    from pinakes.jobs.progress import Progress
 
-    progress = Progress(err)
-    with progress.adding("faces") as advance:
-        loaded = index(
-            catalog_at(catalog), collection, _asked(where, milvus, model, job), report=progress.say, advance=advance
-        )
-    _print_loaded(loaded, as_json)
+    _load(index, catalog, collection, _asked(where, milvus, model, job), as_json)
 
 
 @faces_app.command()
@@ -63,14 +58,8 @@ def rebuild(
 ) -> None:
     """Make a collection anew: of another model, condition, server or index. The old one answers until then."""
     from pinakes.catalog.face_loading import rebuild
-    from pinakes.jobs.progress import Progress
 
-    progress = Progress(err)
-    with progress.adding("faces") as advance:
-        loaded = rebuild(
-            catalog_at(catalog), collection, _asked(where, milvus, model, job), report=progress.say, advance=advance
-        )
-    _print_loaded(loaded, as_json)
+    _load(rebuild, catalog, collection, _asked(where, milvus, model, job), as_json)
 
 
 @faces_app.command()
@@ -253,10 +242,10 @@ def forget(
     photo of the same person can not be recognised as theirs: for that a template would have to be kept. Ends with 3
     when a copy in Milvus could not be reached: it says which, and the next forgetting tries again.
     """
-    from pinakes.jobs import face_people
+    from pinakes.jobs import face_forgetting
 
     there = catalog_at(catalog)
-    wanted = face_people.wanted(
+    wanted = face_forgetting.wanted(
         there,
         person=person,
         collection=collection,
@@ -267,15 +256,15 @@ def forget(
         report=_say,
     )
     if not yes:
-        _say(face_people.described(there, wanted))
+        _say(face_forgetting.described(there, wanted))
         typer.confirm("It cannot be undone. Forget?", abort=True, err=True)
-    receipt = face_people.forget_faces(there, wanted, _say)
+    receipt = face_forgetting.forget_faces(there, wanted, _say)
     if as_json:
         print(json.dumps(asdict(receipt)))
     else:
-        face_people.print_receipt(receipt, there.url)
+        face_forgetting.print_receipt(receipt, there.url)
     if receipt.not_done:
-        raise typer.Exit(3)
+        raise typer.Exit(Exit.SOME_FAILED)
 
 
 def _asked(where: str | None, milvus: str | None, model: str | None, job: Path | None) -> "Definition":
@@ -298,7 +287,15 @@ def _asked(where: str | None, milvus: str | None, model: str | None, job: Path |
     )
 
 
-def _print_loaded(loaded: "Loaded", as_json: bool) -> None:
+def _load(
+    load: "Callable[..., Loaded]", catalog: str | None, collection: str, asked: "Definition", as_json: bool
+) -> None:
+    """Index or rebuild, and say how it went."""
+    from pinakes.jobs.progress import Progress
+
+    progress = Progress(err)
+    with progress.adding("faces") as advance:
+        loaded = load(catalog_at(catalog), collection, asked, report=progress.say, advance=advance)
     there = loaded.collection
     if as_json:
         counts = {"faces": there.faces, "added": loaded.added, "removed": loaded.removed, "left_out": loaded.left_out}

@@ -1,11 +1,22 @@
-"""Options that several commands have, and what they mean."""
+"""Options that several commands have and what they mean, and the codes that all commands end with."""
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from pinakes.catalog import Catalog
+
+
+class Exit(IntEnum):
+    """Exit codes; 2 is for words that the command line does not know."""
+
+    OK = 0
+    CANNOT_RUN = 1
+    SOME_FAILED = 3
+    INTERRUPTED = 130
+
 
 CatalogDir = Annotated[
     str | None,

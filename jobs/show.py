@@ -183,10 +183,15 @@ def save(image: Image.Image, path: Path) -> None:
 
 def _picture(url: str) -> Picture:
     single_thread()
+    data = fetched(url)
+    pixels, facts = decode(data, name=url, max_pixels=LIMITS.max_pixels)
+    return Picture(pixels, facts)
+
+
+def fetched(url: str) -> bytes:
+    """The file there; what is wrong with it is said with its name. Raises MediaError."""
     try:
-        data = fetch(url, LIMITS.max_bytes)
+        return fetch(url, LIMITS.max_bytes)
     except MediaError as error:
         said = "there is no such file" if error.code is ErrorCode.NOT_FOUND else str(error)
         raise MediaError(error.code, f"{url}: {said}") from None
-    pixels, facts = decode(data, name=url, max_pixels=LIMITS.max_pixels)
-    return Picture(pixels, facts)

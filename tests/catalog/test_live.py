@@ -58,15 +58,15 @@ def another(storage: Storage) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_a_run_is_seen_as_long_as_it_works(storage: Storage) -> None:
-    assert live.live_runs(storage) == []
+    assert live.at_work(storage) == []
     with live.live(storage, "two"), live.live(storage, "one"):
         with live.live(storage, "one"):
-            assert [one.name for one in live.live_runs(storage)] == ["one", "one", "two"]
-        assert [one.name for one in live.live_runs(storage)] == ["one", "two"]
-        assert live.live_runs(storage)[0].pid == os.getpid()
+            assert [one.name for one in live.at_work(storage)] == ["one", "one", "two"]
+        assert [one.name for one in live.at_work(storage)] == ["one", "two"]
+        assert live.at_work(storage)[0].pid == os.getpid()
     with pytest.raises(ZeroDivisionError), live.live(storage, "three"):
         raise ZeroDivisionError
-    assert live.live_runs(storage) == []
+    assert live.at_work(storage) == []
     assert files(storage) == []
 
 
@@ -165,7 +165,7 @@ def test_of_another_machine_the_last_sign_of_life_counts(storage: Storage) -> No
             silent_since = datetime.now(UTC) - timedelta(minutes=minutes)
             # A process id that nobody has here.
             alter(storage, machine="far away", pid=2**30, refreshed_at=silent_since.isoformat())
-            assert bool(live.live_runs(storage)) == lives
+            assert bool(live.at_work(storage)) == lives
         assert files(storage) == []
 
 
@@ -173,9 +173,9 @@ def test_another_process_with_the_same_number_is_another(storage: Storage) -> No
     with live.live(storage, "old"):
         old = (datetime.now(UTC) - timedelta(days=1)).isoformat()
         alter(storage, refreshed_at=old)
-        assert len(live.live_runs(storage)) == 1  # it was asleep, and lives
+        assert len(live.at_work(storage)) == 1  # it was asleep, and lives
         alter(storage, started=time.time() - 86_400)
-        assert live.live_runs(storage) == []
+        assert live.at_work(storage) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"name": "x"}'])
@@ -188,13 +188,13 @@ def test_a_file_that_is_none_of_ours_keeps_nobody_out(storage: Storage, data: by
 def test_a_sign_of_life_is_given_again_and_again(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "REFRESHED_S", 0.02)
     with live.live(storage, "one"):
-        first = live.live_runs(storage)[0].refreshed_at
+        first = live.at_work(storage)[0].refreshed_at
         # Also when somebody took it for dead.
         storage.remove(paths(storage)[0])
         until = time.monotonic() + 10
-        while not live.live_runs(storage) and time.monotonic() < until:
+        while not live.at_work(storage) and time.monotonic() < until:
             time.sleep(0.02)
-        assert live.live_runs(storage)[0].refreshed_at > first
+        assert live.at_work(storage)[0].refreshed_at > first
     assert files(storage) == []
 
 
@@ -237,4 +237,4 @@ def test_the_same_in_a_bucket(s3: Bucket) -> None:  # noqa: F811
     never_both(storage, 10)
     with live.live(storage, "one"), pytest.raises(BusyCatalogError, match="run one"), live.forgetting(storage, "two"):
         pass
-    assert live.live_runs(storage) == []
+    assert live.at_work(storage) == []

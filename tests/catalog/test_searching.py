@@ -16,7 +16,7 @@ from pinakes.catalog.collection_vectors import in_collection, like
 from pinakes.catalog.errors import BusyCatalogError, CollectionError, QueryError
 from pinakes.catalog.face_collections import Collections
 from pinakes.catalog.face_loading import index
-from pinakes.catalog.live import forgetting, live_runs
+from pinakes.catalog.live import at_work, forgetting
 from pinakes.catalog.searching import Match, Query, face_query, search
 from tests.drawn_faces import MODEL, add_faces, identities
 
@@ -140,13 +140,13 @@ def test_nobody_is_forgotten_between_a_search_and_its_record(
 
     def asking(self: milvus.Vectors, *words: Any, **named: Any) -> list[list[dict[str, Any]]]:
         found = real(self, *words, **named)
-        seen.extend(one.name.split("-")[0] for one in live_runs(catalog.storage))
+        seen.extend(one.name.split("-")[0] for one in at_work(catalog.storage))
         return found
 
     monkeypatch.setattr(milvus.Vectors, "search", asking)
     assert ask(catalog, collection, 4)
     assert seen == ["search"]
-    assert live_runs(catalog.storage) == []
+    assert at_work(catalog.storage) == []
     with forgetting(catalog.storage, "receipt"), pytest.raises(BusyCatalogError, match="being forgotten"):
         ask(catalog, collection, 4)
     # A face that was forgotten after its vector was read is asked for in vain.
