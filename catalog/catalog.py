@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from pyarrow.dataset import Dataset
 
-from pinakes.catalog import commits, sql
+from pinakes.catalog import commits, metering, sql
 from pinakes.catalog.errors import CorruptCatalogError, NewerCatalogError, NoCatalogError
 from pinakes.catalog.schema import OWN_TABLES, RUNS, result_schema
 from pinakes.catalog.storage import Storage
@@ -122,8 +122,9 @@ class Catalog:
         operator_tables: Mapping[str, pa.Schema],
         since: int,
         fingerprints: Iterable[str] | None = None,
+        job: str = "",
     ) -> commits.CommitLog:
-        """A log to commit a run's results to; makes the tables that the operators need."""
+        """A log to commit a run's results to; makes the tables that the operators need, and `usage`."""
         schemas = {name: result_schema(columns) for name, columns in operator_tables.items()}
         for name, schema in schemas.items():
             there, ours = (
@@ -136,8 +137,9 @@ class Catalog:
                     f"{self.url}: the columns of the table {name} are not those that this version writes ({differ}): "
                     "use another catalogue. Nothing was touched"
                 )
+        self.table(metering.TABLE, metering.USAGE)
         all_schemas = {**schemas, "ledger": OWN_TABLES["ledger"]}
-        return commits.CommitLog(self.storage, run_id, all_schemas, since, fingerprints)
+        return commits.CommitLog(self.storage, run_id, all_schemas, since, fingerprints, job)
 
     @commits.retry_conflicts
     def record_run(self, row: Mapping[str, Any]) -> None:

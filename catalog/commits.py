@@ -28,6 +28,7 @@ refused by it and reads them anew, however long it was asleep.
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
+from pinakes.catalog import metering
 from pinakes.catalog.errors import CorruptCatalogError
 from pinakes.catalog.parts import Action, add_action, counted_columns, write_part
 from pinakes.catalog.schema import COMMITS, LOOK, LOOK_SCHEMA
@@ -100,6 +102,7 @@ class CommitLog:
         schemas: Mapping[str, pa.Schema],
         since: int = 0,
         fingerprints: Iterable[str] | None = None,
+        job: str = "",
     ) -> None:
         """`schemas` are the full schemas of the tables that will be written, the ledger's among them.
 
@@ -108,7 +111,10 @@ class CommitLog:
         self._fingerprints = None if fingerprints is None else pa.array(fingerprints, pa.string())
         self.storage = storage
         self.run_id = run_id
-        self.schemas = schemas
+        self.job = job
+        #: What the run has taken so far, as metering.MEASURES, and of it what no commit has yet.
+        self.measures = self._carried = metering.MEASURES.empty_table()
+        self.schemas = {**schemas, metering.TABLE: metering.USAGE}
         self._read_to = since
         self._suppressions: Suppressions | None = None
         #: The looks that others have committed since then, as far as this log has read.
@@ -119,32 +125,53 @@ class CommitLog:
     def commit(self, rows: Mapping[str, pa.Table]) -> int | None:
         """Commit the rows of every table, the ledger's among them, each without its columns `run_id` and `n`.
 
-        Returns the number of the commit; None when others had committed all of it. Raises StorageError (nothing of it
-        is then in any table, or all of it will be) and CorruptCatalogError.
+        The ledger may have the columns of metering.METER as well, and there may be a table metering.SPENT: of these the
+        rows of `usage` are made. Returns the number of the commit; None when others had committed all of it. Raises
+        StorageError (nothing of it is then in any table, or all of it will be) and CorruptCatalogError.
         """
-        commit_id = uuid.uuid4().hex
-        rows = {
-            table: _with(part, "run_id", pa.scalar(self.run_id), self.schemas[table]) for table, part in rows.items()
-        }
+        looks = rows[LEDGER]
+        self._carried = metering.total([self._carried, rows.get(metering.SPENT, self._carried.slice(0, 0))])
+        rows = {table: part for table, part in rows.items() if table != metering.SPENT}
         while True:
             log = open_table(self.storage, LOG, COMMITS)
             last = applied(log)
             rows = self._without_done(log, last, rows)
+            dropped = without(looks, rows[LEDGER]) if rows[LEDGER].num_rows < looks.num_rows else looks.slice(0, 0)
+            lost = metering.as_lost(metering.of_looks(dropped))
             if not rows[LEDGER].num_rows:
+                self._carried = metering.total([self._carried, lost])
                 return None
             self._suppressions = Suppressions.read(self.storage, self._suppressions)
             rows = self._suppressions.without(rows)
-            n = last + 1
-            actions = [
-                write_part(self.storage, table, _with(part, "n", pa.scalar(n), self.schemas[table]), n)
-                for table, part in rows.items()
-                if part.num_rows
-            ]
-            if self._append(log, n, commit_id, actions):
-                apply_open_commits(self.storage)
+            measures = metering.total([metering.of_looks(rows[LEDGER]), self._carried, lost])
+            if (n := self._write(log, last + 1, rows, measures)) is not None:
                 return n
-            for action in actions:
-                self.storage.remove(f"{action['table']}/{action['path']}")
+
+    def commit_rest(self) -> None:
+        """Commit what was spent and found no place in a commit: on looks that others had committed first.
+
+        Raises as `commit` does.
+        """
+        while self._carried.num_rows:
+            log = open_table(self.storage, LOG, COMMITS)
+            self._write(log, applied(log) + 1, {}, self._carried)
+
+    def _write(self, log: DeltaTable, n: int, rows: Mapping[str, pa.Table], measures: pa.Table) -> int | None:
+        """Commit those rows as number n, on that snapshot. Returns n; None when another driver was first."""
+        commit_id = uuid.uuid4().hex
+        used = metering.usage(measures, self.run_id, self.job, n)
+        of_run = {"n": n, "run_id": self.run_id}
+        parts = {table: _with(part, of_run, self.schemas[table]) for table, part in rows.items()}
+        parts[metering.TABLE] = used
+        actions = [write_part(self.storage, table, part, n) for table, part in parts.items() if part.num_rows]
+        if self._append(log, n, commit_id, actions):
+            self.measures = metering.total([self.measures, measures])
+            self._carried = self._carried.slice(0, 0)
+            apply_open_commits(self.storage)
+            return n
+        for action in actions:
+            self.storage.remove(f"{action['table']}/{action['path']}")
+        return None
 
     def fence(self) -> int:
         """Commit nothing. Returns the number n of that commit.
@@ -287,8 +314,8 @@ def _comparable(rows: pa.Table) -> pa.Table:
     return looks.set_column(LOOK.index("window_start_ms"), "window_start_ms", whole)
 
 
-def _with(rows: pa.Table, name: str, value: pa.Scalar, schema: pa.Schema) -> pa.Table:
-    """The rows with one more column of one value, in the schema's order and types as far as its columns are there."""
-    rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
-    there = pa.schema([field for field in schema if field.name in rows.column_names])
-    return rows.select(there.names).cast(there)
+def _with(rows: pa.Table, values: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """The rows with columns of one value each, in the schema's order and types, and no others."""
+    for name, value in values.items():
+        rows = rows.append_column(name, pa.repeat(pa.scalar(value), rows.num_rows))
+    return rows.select(schema.names).cast(schema)

@@ -77,6 +77,13 @@ def found() -> Gpus:
     return Gpus(sum(int(node["Resources"]["GPU"]) for node in nodes), min(memory, default=0))
 
 
+def name() -> str:
+    """The name of this process's GPU, as its maker spells it."""
+    import torch
+
+    return str(torch.cuda.get_device_name(0))
+
+
 def _memory() -> int:
     import torch
 

@@ -8,6 +8,7 @@ under the eyes of the watchdog.
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pinakes.catalog.metering import RUN
+from pinakes.cluster import gpus
 from pinakes.cluster.errors import ClusterError
 from pinakes.cluster.files import Shared, receive
 from pinakes.cluster.placement import Pool
 from pinakes.cluster.watchdog import Advice
 from pinakes.jobs.looker_process import Job
+from pinakes.jobs.meter import Meter
 from pinakes.jobs.piece import BROKEN, CONVICTED, Piece, broken
 from pinakes.jobs.rows import INPUTS, Rows, Sight, Tables, concatenated, work_key
 from pinakes.jobs.watch import BATCH
@@ -40,6 +44,7 @@ class Due:
     sight: Sight
     origin: Origin
     input: np.ndarray
+    cpu_s: float  # that preparing it took
 
 
 class DeviceWorker:
@@ -53,6 +58,9 @@ class DeviceWorker:
         self._stage = job.pools.index(pool) + 1
         self._operators: list[DeviceOperator] | None = None
         self._lock = threading.RLock()
+        self._meter = Meter()
+        #: The name of the GPU; None on the CPU, which stands in for one.
+        self._gpu: str | None = None
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         for piece in Piece.of_rows(block):
@@ -75,6 +83,8 @@ class DeviceWorker:
         name = (*piece.name, self._stage)
         advice = ray.get(self._watchdog.begin.remote(name, ray.get_runtime_context().get_node_id(), []))
         rows = Rows(self._job.operators)
+        with self._lock:
+            rows.spend(RUN, self._meter.lap())
         for operator in self._operators:
             inputs = tables.pop(INPUTS + operator.name, None)
             if inputs is not None and inputs.num_rows:
@@ -96,6 +106,8 @@ class DeviceWorker:
             except Exception as error:  # no room for its weights, or a driver's own words
                 raise ModelError(f"operator {name} cannot be opened on its GPU: {one_line(error)}") from error
             made.append(operator)
+        if self._job.device == "cuda":
+            self._gpu = gpus.name()
         return made
 
     def _infer(
@@ -120,13 +132,19 @@ class DeviceWorker:
     def _add(self, operator: DeviceOperator, due: Sequence[Due], rows: Rows) -> None:
         try:
             with self._lock, _limited(self._job.time_limit_s * min(len(due), BATCH)):  # one at a time on the device
+                began = time.monotonic()
                 found = operator.infer([one.input for one in due], [one.origin for one in due])
+                gpu_s = (time.monotonic() - began) * self._pool.num_gpus if self._gpu else 0.0
+                # What the other thread unpacks meanwhile is theirs as well.
+                cpu_s = self._meter.lap() + sum(one.cpu_s for one in due)
             rows.add(operator, [one.sight for one in due], found)
+            rows.took(operator, [one.sight for one in due], cpu_s, gpu_s, self._gpu)
         except Exception as error:  # an operator may be anyone's code
             if is_lost(error):
                 os._exit(1)
             if len(due) == 1:
                 rows.fail_look(operator, due[0].sight, error)
+                rows.took(operator, [due[0].sight], due[0].cpu_s)
                 return
             for one in due:
                 self._add(operator, [one], rows)
@@ -148,9 +166,10 @@ def _unpacked(operator: DeviceOperator, table: pa.Table) -> list[Due]:
     """Of a table of INPUT_SCHEMA; the samples are views of its memory."""
     found = []
     for samples, row in zip(table["samples"], table.drop_columns(["samples"]).to_pylist(), strict=True):
-        item = {name: row[name] for name in ("uri", "item_key", "window_start_ms")}
+        item = {name: row[name] for name in ("uri", "item_key", "window_start_ms", "is_video")}
         item |= {"operators": [operator.name], "fingerprints": [row["fingerprint"]], "attempts": [row["attempt"]]}
         sight = Sight(item, row["content_id"], row["frame_ms"])
         origin = Origin(row["item_key"], row["frame_ms"], row["width"], row["height"])
-        found.append(Due(sight, origin, np.frombuffer(samples.as_buffer(), row["kind"]).reshape(row["shape"])))
+        given = np.frombuffer(samples.as_buffer(), row["kind"]).reshape(row["shape"])
+        found.append(Due(sight, origin, given, row["cpu_s"]))
     return found

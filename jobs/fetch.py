@@ -13,6 +13,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from pinakes.jobs.meter import Reads, bytes_read_here
 from pinakes.operators.errors import ErrorCode, MediaError
 
 #: Tries at a file that does not answer, within one look; the next run tries again.
@@ -40,22 +41,37 @@ def fetch(uri: str, max_bytes: int) -> bytes:
     return _tried(lambda: _read(uri, max_bytes))
 
 
+def requests(uri: str) -> int:
+    """How many requests to a server a fetch takes."""
+    return 0 if uri.startswith("file://") else 1
+
+
 @contextmanager
-def opened(uri: str) -> Iterator[tuple[str | BinaryIO, int]]:
+def opened(uri: str, reads: Reads | None = None) -> Iterator[tuple[str | BinaryIO, int]]:
     """A file that is read in parts: its path when it is local, else an open file that fetches ranges; and its bytes.
 
-    Raises MediaError as `fetch` does; so does a read of the open file.
+    `reads` is told at the end what was read. Raises MediaError as `fetch` does; so does a read of the open file.
     """
+    reads = reads or Reads()
     if uri.startswith("file://"):
         path = uri.removeprefix("file://")
-        yield path, _tried(lambda: _size(path))
+        before = bytes_read_here()
+        try:
+            yield path, _tried(lambda: _size(path))
+        finally:
+            reads.bytes += bytes_read_here() - before
         return
     filesystem = _filesystem(uri.split("://", 1)[0])
     file = _tried(lambda: filesystem.open(uri, "rb", block_size=BLOCK_BYTES, cache_type="blockcache"))
     with closing(file):
         if getattr(file, "size", None) is None or not file.seekable():
             raise MediaError(ErrorCode.UNSUPPORTED_FORMAT, "its server does not say its size or send it in parts")
-        yield io.BufferedReader(_Ranges(file), BLOCK_BYTES), file.size
+        try:
+            yield io.BufferedReader(_Ranges(file), BLOCK_BYTES), file.size
+        finally:
+            if (cache := getattr(file, "cache", None)) is not None:
+                reads.bytes += cache.total_requested_bytes
+                reads.requests += cache.miss_count
 
 
 class _Ranges(io.RawIOBase):

@@ -19,7 +19,7 @@ from pinakes.catalog.schema import LOOK
 from pinakes.jobs.interrupts import uninterrupted
 from pinakes.jobs.rows import Item, Rows, Sight, Tables, concatenated
 from pinakes.jobs.summary import RunSummary
-from pinakes.jobs.watch import FACTS, OPENED, WATCHED, WINDOWS, at_hand, look_at_container
+from pinakes.jobs.watch import FACTS, MINUTE_MS, OPENED, WATCHED, WINDOWS, at_hand, look_at_container
 from pinakes.operators.errors import ErrorCode
 from pinakes.operators.operator import MediaFacts, Operator, WholeVideo
 from pinakes.operators.video import WINDOW_MS
@@ -111,6 +111,8 @@ class Finisher:
         made = Rows(self._operators)
         looks = rows["ledger"].to_pylist()
         seen = {name: table for name, table in rows.items() if name != "ledger"}
+        for look in looks:
+            made.took_before(look)
         self._make(item, looks, seen, np.array(item["sampled"] or [], np.int64), made)
         of_container = [name for name in item["operators"] if self._operators[name].sees == "container"]
         kept = rows["ledger"].filter(pc.is_in(rows["ledger"]["operator"], pa.array(of_container, pa.string())))
@@ -215,6 +217,7 @@ class Finisher:
     def _make(self, item: Item, looks: list[dict[str, Any]], seen: Tables, sampled: np.ndarray, made: Rows) -> None:
         """The rows of the whole, and for each operator that is due the item's own row of the ledger."""
         whole = Sight(item, item["content_id"])
+        made.lasts(item, (item["duration_ms"] or (int(sampled[-1]) if len(sampled) else 0)) / MINUTE_MS)
         facts = MediaFacts(media_type="video", **{name: item[name] for name in FACTS.names}, size=item["size"])
         failures = _failures(looks, len(item["window_starts"]))
         if item["window_starts"]:

@@ -13,7 +13,9 @@ from hashlib import blake2b
 
 import pyarrow as pa
 
-from pinakes.jobs.fetch import fetch, too_large
+from pinakes.catalog.metering import DECODE, IMAGES, RUN
+from pinakes.jobs.fetch import fetch, requests, too_large
+from pinakes.jobs.meter import Meter
 from pinakes.jobs.rows import Item, Rows, Sight, Tables
 from pinakes.jobs.watch import BATCH, Seen, Watcher
 from pinakes.operators.decode import decode
@@ -54,8 +56,9 @@ class Looker:
         self.limits = limits
         self._in_hand = in_hand
         self._elsewhere = elsewhere
-        self._watcher = Watcher(operators, limits.max_pixels, sampling, self._holding, self._apply)
-        self._fetchers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="fetch")
+        self.meter = Meter()
+        self._watcher = Watcher(operators, limits.max_pixels, sampling, self._holding, self._apply, self.meter)
+        self._fetchers = ThreadPoolExecutor(8, thread_name_prefix="fetch", initializer=self.meter.fetching)
 
     def look(self, work: pa.Table) -> Iterator[tuple[list[int], Tables]]:
         """Yield, batch by batch, the positions of the items that are finished, and their rows."""
@@ -84,6 +87,8 @@ class Looker:
                 due = [one for one in seen if operator.name in one[1].item["operators"]]
                 if due:
                     self._apply(operator, due, rows)
+            rows.spend(DECODE, self.meter.lap_of_fetching(), IMAGES)
+            rows.spend(RUN, self.meter.lap())
             yield [position for position, _ in batch], rows.tables()
 
     @contextmanager
@@ -114,12 +119,16 @@ class Looker:
 
     def _open(self, position: int, item: Item, coming: Future[bytes], rows: Rows) -> tuple[Sight, Picture] | None:
         content_id = None
+        data = b""
+        decoded = False
+        rows.spend(RUN, self.meter.lap())
         try:
             data = coming.result()
             content_id = blake2b(data, digest_size=16).hexdigest()
             with self._holding([position]):
                 pixels, facts = decode(data, name=item["uri"], max_pixels=self.limits.max_pixels)
             picture = Picture(pixels, facts, item_key=item["item_key"], etag=item["etag"], mtime=item["mtime"])
+            decoded = True
             return Sight(item, content_id, picture.frame_ms), picture
         except MediaError as error:
             rows.fail(item, item["operators"], error.code, str(error), content_id)
@@ -127,20 +136,27 @@ class Looker:
             rows.fail(item, item["operators"], ErrorCode.OUT_OF_MEMORY, "not enough memory to decode it", content_id)
         except Exception as error:  # decoders raise all sorts on broken files
             rows.fail(item, item["operators"], ErrorCode.CORRUPT, f"{type(error).__name__}: {error}"[:300], content_id)
+        finally:
+            asked = 0 if item["error_code"] else requests(item["uri"])
+            rows.spend(DECODE, self.meter.lap(), IMAGES, int(decoded), len(data), asked)
         return None
 
     def _apply(self, operator: Operator, due: Sequence[Seen], rows: Rows) -> None:
         """One operator on a batch; when it raises, one by one, so that only what it cannot take is failed."""
+        pictures, sights = [picture for _, _, picture in due], [sight for _, sight, _ in due]
+        rows.spend(RUN, self.meter.lap())
         try:
-            pictures, sights = [picture for _, _, picture in due], [sight for _, sight, _ in due]
             with self._holding([position for position, _, _ in due]):
                 if isinstance(operator, DeviceOperator) and operator.name in self._elsewhere:
                     inputs = [operator.prepare(picture) for picture in pictures]
-                    rows.defer(operator, sights, inputs, [Origin.of(picture) for picture in pictures])
+                    origins = [Origin.of(picture) for picture in pictures]
+                    rows.defer(operator, sights, inputs, origins, self.meter.lap())
                     return
                 found = operator.look(pictures)
             rows.add(operator, sights, found)
+            rows.took(operator, sights, self.meter.lap())
         except Exception as error:  # an operator may be anyone's code
+            rows.took(operator, sights, self.meter.lap())
             if len(due) == 1:
                 rows.fail_look(operator, due[0][1], error)
                 return

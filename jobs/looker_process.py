@@ -85,7 +85,7 @@ def main(read_end: int, write_end: int, life_line: int, in_hand_memory: int) -> 
         except EOFError:
             return
         for positions, tables in looker.look(work):
-            outbox.send(("rows", (positions, tables)))
+            outbox.send(("rows", (positions, tables, looker.meter.told_s)))
         outbox.send(("done", None))
 
 

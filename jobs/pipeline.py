@@ -7,6 +7,7 @@ picture, which travel with the rows through a pool of actors for each group of s
 """
 
 import io
+import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
+from pinakes.catalog.metering import RUN, SPENT, spent
 from pinakes.cluster.connection import worker_memory_bytes
 from pinakes.cluster.errors import ClusterError
 from pinakes.cluster.files import Shared, receive
@@ -49,6 +51,7 @@ class Worker:
         self._shared = shared
         self._supervisor: Supervisor | None = None
         self._plan: tuple[str, pq.ParquetFile] | None = None
+        self._spent_s = 0.0
 
     def __call__(self, chunks: Mapping[str, Any]) -> Iterator[pa.Table]:
         for number, file, row_group in zip(chunks["number"], chunks["file"], chunks["row_group"], strict=True):
@@ -94,7 +97,8 @@ class Worker:
                 found.append(self._supervisor.look(work.slice(position, 1)))
             tables = concatenated(found)
         ray.get(self._watchdog.end.remote(name))
-        return tables
+        before, self._spent_s = self._spent_s, time.process_time()
+        return concatenated([tables, {SPENT: spent({(RUN, None): [self._spent_s - before, 0, 0, 0, 0]})}])
 
     def _looks(self, item: Item) -> list[str]:
         pairs = zip(item["fingerprints"], item["attempts"], strict=True)

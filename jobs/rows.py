@@ -1,5 +1,6 @@
 """What the steps of a run hand on to one another: work, and the rows of what was seen, column by column."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pinakes.catalog import metering
+from pinakes.catalog.metering import IMAGES, METER, SPENT, VIDEO_MINUTES
 from pinakes.catalog.schema import LEDGER, TIMESTAMP
 from pinakes.operators.device import Origin
 from pinakes.operators.errors import ErrorCode
@@ -51,6 +54,8 @@ INPUT_SCHEMA = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("fingerprint", pa.string()),
         pa.field("attempt", pa.int32()),
+        pa.field("is_video", pa.bool_()),
+        pa.field("cpu_s", pa.float64()),  # that preparing it took
         pa.field("kind", pa.string()),  # of the samples, as NumPy spells it
         pa.field("shape", pa.list_(pa.int32())),
         pa.field("samples", pa.large_binary()),
@@ -59,6 +64,7 @@ INPUT_SCHEMA = pa.schema(
 
 Item = dict[str, Any]
 Tables = dict[str, pa.Table]
+_Look = tuple[str, int | None, str]  # item key, start of the window, operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,10 @@ class Rows:
     def __init__(self, operators: Mapping[str, Operator]) -> None:
         self._operators = operators
         self._results: list[tuple[str, str, pa.Table]] = []
-        self._ledger: dict[tuple[str, int | None, str], dict[str, Any]] = {}
+        self._ledger: dict[_Look, dict[str, Any]] = {}
+        self._took: dict[_Look, tuple[float, float, str | None]] = {}
+        self._spent: dict[tuple[str, str | None], list[float]] = {}
+        self._minutes: dict[str, float] = {}
 
     def add(self, operator: Operator, due: Sequence[Sight], found: Mapping[str, pa.Table]) -> None:
         """The results of one operator for a batch: shared columns before its own, and a ledger row for each item."""
@@ -115,10 +124,47 @@ class Rows:
         )
         row["results"] += count
 
-    def defer(
-        self, operator: Operator, due: Sequence[Sight], inputs: Sequence[np.ndarray], origins: Sequence[Origin]
+    def took(
+        self, operator: Operator, due: Sequence[Sight], cpu_s: float, gpu_s: float = 0.0, device: str | None = None
     ) -> None:
-        """Inputs for an operator that looks on another device."""
+        """What the operator took to look at them: CPU seconds, and seconds of the GPU of that name."""
+        for sight in due:
+            look = _look(sight.item, operator.name)
+            before_cpu_s, before_gpu_s, before = self._took.get(look, (0.0, 0.0, None))
+            self._took[look] = (before_cpu_s + cpu_s / len(due), before_gpu_s + gpu_s / len(due), device or before)
+
+    def took_before(self, row: Mapping[str, Any]) -> None:
+        """What a row of the ledger that is replaced by one of these has of it."""
+        look = row["item_key"], row["window_start_ms"], row["operator"]
+        self._took[look] = (row["cpu_s"], row["gpu_s"], row["device"])
+
+    def spend(
+        self,
+        operator: str,
+        cpu_s: float,
+        unit: str | None = None,
+        amount: float = 0,
+        bytes_read: int = 0,
+        requests: int = 0,
+    ) -> None:
+        """What belongs to no look: CPU seconds, units, bytes read, and requests for them."""
+        more = [cpu_s, amount, math.ceil(amount), bytes_read, requests]
+        before = self._spent.get((operator, unit), [0.0] * len(more))
+        self._spent[operator, unit] = [one + other for one, other in zip(before, more, strict=True)]
+
+    def lasts(self, item: Item, minutes: float) -> None:
+        """How long the video is: the units of its looks as a whole."""
+        self._minutes[item["item_key"]] = minutes
+
+    def defer(
+        self,
+        operator: Operator,
+        due: Sequence[Sight],
+        inputs: Sequence[np.ndarray],
+        origins: Sequence[Origin],
+        cpu_s: float,
+    ) -> None:
+        """Inputs for an operator that looks on another device; preparing them took so many CPU seconds."""
         offsets = np.cumsum([0, *(one.nbytes for one in inputs)])
         samples = np.concatenate([np.ascontiguousarray(one).reshape(-1).view(np.uint8) for one in inputs])
         columns = [
@@ -131,6 +177,8 @@ class Rows:
             [origin.height for origin in origins],
             [_of(sight.item, "fingerprints", operator.name) for sight in due],
             [_of(sight.item, "attempts", operator.name) for sight in due],
+            [sight.item["is_video"] for sight in due],
+            [cpu_s / len(due)] * len(due),
             [one.dtype.str for one in inputs],
             [list(one.shape) for one in inputs],
         ]
@@ -186,6 +234,7 @@ class Rows:
             "error_code": code and code.value,
             "error_message": message,
             "finished_at": datetime.now(UTC),
+            "unit": VIDEO_MINUTES if item["is_video"] else IMAGES,
         }
 
     def tables(self) -> Tables:
@@ -197,8 +246,19 @@ class Rows:
                 if name == operator:
                     rows = rows.filter(pc.invert(_is_of(rows, item_key, window_start_ms)))
             found.setdefault(table, []).append(rows)
-        ledger = pa.Table.from_pylist(list(self._ledger.values()), schema=uncommitted(LEDGER))
+        if self._spent:
+            found[SPENT] = [metering.spent(self._spent)]
+        looks = [{**row, **self._metered(look, row)} for look, row in self._ledger.items()]
+        ledger = pa.Table.from_pylist(looks, schema=pa.schema([*uncommitted(LEDGER), *METER]))
         return {**{table: pa.concat_tables(rows) for table, rows in found.items()}, "ledger": ledger}
+
+    def _metered(self, look: _Look, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The rest of METER. A window of a video is no unit: the whole is, once."""
+        item_key, window_start_ms, _ = look
+        cpu_s, gpu_s, device = self._took.get(look, (0.0, 0.0, None))
+        whole = self._minutes.get(item_key, 0.0) if row["unit"] == VIDEO_MINUTES else 1.0
+        amount = whole if row["status"] == "ok" and window_start_ms is None else 0.0
+        return {"amount": amount, "cpu_s": cpu_s, "gpu_s": gpu_s, "device": device}
 
 
 def result_tables(operators: Mapping[str, Operator], *, videos: bool) -> dict[str, pa.Schema]:
@@ -252,7 +312,7 @@ def _shared(operator: Operator, due: Sequence[Sight]) -> pa.Table:
     )
 
 
-def _look(item: Item, operator: str) -> tuple[str, int | None, str]:
+def _look(item: Item, operator: str) -> _Look:
     return item["item_key"], item["window_start_ms"], operator
 
 

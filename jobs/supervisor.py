@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any
 
 import psutil
 import pyarrow as pa
 
+from pinakes.catalog.metering import RUN, SPENT, spent
 from pinakes.jobs.channel import Receiver, Sender
 from pinakes.jobs.in_hand import InHand
 from pinakes.jobs.looker_process import Job
@@ -82,7 +84,7 @@ class Supervisor:
             while True:
                 kind, content = self._process.receive()
                 if kind == "rows":
-                    finished, tables = content
+                    finished, tables, self._process.told_s = content
                     done.update(positions[position] for position in finished)
                     found.append(tables)
                 elif kind == "done":
@@ -90,6 +92,7 @@ class Supervisor:
         except (EOFError, OSError):
             in_hand = [positions[position] for position in self._process.in_hand.get()]
             code, message = self._process.died()
+            found.append(lost(self._process.untold_s))
             self._process = None
             raise _DeathError(in_hand, code, message) from None
 
@@ -109,12 +112,19 @@ class Supervisor:
             self._process = None
 
 
+def lost(cpu_s: float) -> Tables:
+    """What was spent on work that came to nothing."""
+    return {SPENT: spent({(RUN, None): [cpu_s, 0, 0, 0, 0]})}
+
+
 class _Process:
     """One looking process and the pipes to it. Raises _DeathError when it dies as it starts, BrokenWorkerError."""
 
     def __init__(self, job: Job) -> None:
         self._memory_bytes = job.memory_bytes
         self._over_memory = False
+        #: CPU seconds of the process that its rows have told of; and, once it is dead, those that they have not.
+        self.told_s = self.untold_s = 0.0
         theirs_in, outbox = Pipe(duplex=False)
         inbox, theirs_out = Pipe(duplex=False)
         self._inbox, self._outbox = Receiver(inbox), Sender(outbox)
@@ -159,6 +169,9 @@ class _Process:
 
     def died(self) -> tuple[ErrorCode, str]:
         """Why, after the end of the pipe."""
+        with suppress(psutil.Error):
+            spent = self._memory.cpu_times()
+            self.untold_s = max(0.0, spent.user + spent.system - self.told_s)
         self.close()
         status = self._popen.returncode
         if self._over_memory and self._memory_bytes is not None:

@@ -12,8 +12,10 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from pinakes.catalog.metering import DECODE, RUN, VIDEO_MINUTES
 from pinakes.catalog.schema import TIMESTAMP
 from pinakes.jobs.fetch import media_error, opened
+from pinakes.jobs.meter import Meter, Reads
 from pinakes.jobs.rows import WORK, Item, Rows, Sight, Tables, without_operators
 from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import Footage, MediaFacts, Operator, Picture, Sampling
@@ -25,6 +27,7 @@ BATCH = 8
 DENSE_WINDOW_MS = 30_000
 #: Of footage as many frames as this count as one picture where time is limited.
 FOOTAGE_FRAMES = 500
+MINUTE_MS = 60_000
 #: What is hashed of a video, at its start and at its end.
 HASHED_BYTES = 2**20
 
@@ -66,7 +69,13 @@ class Watcher:
     """Looks at videos for a Looker, which applies operators to pictures and says what is in hand."""
 
     def __init__(
-        self, operators: Mapping[str, Operator], max_pixels: int, sampling: Sampling, holding: Holding, apply: Apply
+        self,
+        operators: Mapping[str, Operator],
+        max_pixels: int,
+        sampling: Sampling,
+        holding: Holding,
+        apply: Apply,
+        meter: Meter,
     ) -> None:
         self._operators = operators
         self._max_pixels = max_pixels
@@ -74,10 +83,13 @@ class Watcher:
         self._window_ms = DENSE_WINDOW_MS if sampling == "every-frame" else WINDOW_MS
         self._holding = holding
         self._apply = apply
+        self._meter = meter
 
     def watch(self, position: int, item: Item) -> Tables:
         """A video or a window of one: rows, and of a whole video what it is (OPENED, WINDOWS)."""
         rows = Rows(self._operators)
+        rows.spend(RUN, self._meter.lap())
+        reads = Reads()
         found: Tables = {}
         content_id = item["content_id"]
         # Until it is open, what fails is the item; after that, what the container said stands.
@@ -87,9 +99,10 @@ class Watcher:
                 raise MediaError(ErrorCode(item["error_code"]), item["error_message"] or "")
             with ExitStack() as stack:
                 with self._holding([position]):
-                    source, size = stack.enter_context(opened(item["uri"]))
+                    source, size = stack.enter_context(opened(item["uri"], reads))
                     content_id = content_id or video_content_id(source, size)
                     video = stack.enter_context(open_video(source, item["uri"], size, self._max_pixels))
+                rows.spend(DECODE, self._meter.lap(), VIDEO_MINUTES)
                 failing = [name for name in item["operators"] if self._operators[name].sees != "container"]
                 item = {**item, "content_id": content_id}
                 if item["window_start_ms"] is None:
@@ -107,6 +120,9 @@ class Watcher:
         except Exception as error:  # decoders raise all sorts on broken files
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             rows.fail(item, failing, ErrorCode.CORRUPT, message, content_id)
+        watched_ms = sum(found[WATCHED]["ms"].to_pylist()) if WATCHED in found else 0
+        cpu_s = self._meter.lap() + self._meter.lap_of_fetching()
+        rows.spend(DECODE, cpu_s, VIDEO_MINUTES, watched_ms / MINUTE_MS, reads.bytes, reads.requests)
         return {**rows.tables(), **found}
 
     def _open(self, position: int, item: Item, video: Video, rows: Rows) -> Tables:
@@ -119,6 +135,7 @@ class Watcher:
             # Of a long one that comes at its end, lest it take the place of an earlier version before that.
             look_at_container(item, video.facts, self._operators, rows)
             sampled = self._look(position, item, video, windows[0], rows)
+            rows.lasts(item, (video.facts.duration_ms or max(sampled, default=0)) / MINUTE_MS)
             found |= _watched(video, windows[0], sampled) if seeing else {}
         about = {name: getattr(video.facts, name) for name in FACTS.names}
         starts = [] if whole else [window.start_ms for window in windows]
@@ -161,6 +178,7 @@ class Watcher:
         while True:
             with self._holding([position]):
                 frame = next(frames, None)
+            rows.spend(DECODE, self._meter.lap(), VIDEO_MINUTES)
             if frame is not None and frame.thumbnail is not None:
                 # Without the picture, which would stay in memory with it.
                 footage.append(Frame(frame.frame_ms, frame.keyframe, frame.inside, None, frame.thumbnail, frame.dark))
@@ -219,6 +237,7 @@ class Watcher:
             rows.add(operator, sights, found)
         except Exception as error:  # an operator may be anyone's code
             rows.fail_look(operator, whole, error)
+        rows.took(operator, [whole], self._meter.lap())
 
 
 def at_hand(item: Item, operators: Mapping[str, Operator]) -> bool:

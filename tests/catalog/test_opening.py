@@ -149,6 +149,6 @@ def test_a_file_that_somebody_left_in_the_catalogue_harms_nothing(catalog: Path)
     (catalog / "answer.parquet").write_bytes(b"an answer of last week")
     (catalog / ".DS_Store").write_bytes(b"")
     found = Catalog(str(catalog))
-    assert found.tables() == ["colours", "commits", "ledger", "runs", "shapes"]
+    assert found.tables() == ["colours", "commits", "ledger", "runs", "shapes", "usage"]
     assert found.sql("FROM latest_shapes").num_rows == 28
     assert {table["name"]: table["rows"] for table in status(found)["tables"]}["shapes"] == 28

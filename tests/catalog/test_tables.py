@@ -37,10 +37,10 @@ def tables(url: Path) -> dict[str, DeltaTable]:
     return {name: DeltaTable(str(url / name)) for name in Catalog(str(url)).tables()}
 
 
-def test_there_is_a_table_for_every_operator_and_three_more(tables: dict[str, DeltaTable]) -> None:
+def test_there_is_a_table_for_every_operator_and_four_more(tables: dict[str, DeltaTable]) -> None:
     classes = [entry.load() for entry in available().values()]
     filled = {table for one in classes for table in (*one.tables, *one.video_tables)}
-    assert set(tables) == {"commits", "ledger", "runs"} | filled
+    assert set(tables) == {"commits", "ledger", "runs", "usage"} | filled
     assert {"media", "labels", "objects"} <= filled
 
 

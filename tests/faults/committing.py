@@ -11,12 +11,15 @@ import pyarrow as pa
 
 from pinakes.catalog import Catalog, commits
 from pinakes.catalog.catalog import new_run_id
+from pinakes.catalog.metering import METER
 from pinakes.catalog.schema import LEDGER, SHARED
 
 OPERATORS = ("colours", "shapes")
 TABLES = {name: pa.schema([("name", pa.string())]) for name in OPERATORS}
 #: Rows that each operator finds in each item.
 FOUND = 2
+#: Seconds that each takes for an item.
+CPU_S = 0.5
 
 
 def made_rows(items: list[int], seed: int) -> dict[str, pa.Table]:
@@ -31,9 +34,10 @@ def made_rows(items: list[int], seed: int) -> dict[str, pa.Table]:
     for name in OPERATORS:
         own = {"operator": name, "model": name, "fingerprint": f"{name:>16}", "window_start_ms": None}
         done = {"status": "ok", "results": FOUND, "error_code": None, "error_message": None}
+        took = {"unit": "images", "amount": 1.0, "cpu_s": CPU_S, "gpu_s": 0.0, "device": None}
         for position in range(len(items)):
             row = {column: values[position] for column, values in shared.items()}
-            ledger.append({**row, **own, **done, "finished_at": datetime.now(UTC)})
+            ledger.append({**row, **own, **done, **took, "finished_at": datetime.now(UTC)})
         repeated = {column: [value for value in values for _ in range(FOUND)] for column, values in shared.items()}
         count = len(items) * FOUND
         columns = {
@@ -45,7 +49,7 @@ def made_rows(items: list[int], seed: int) -> dict[str, pa.Table]:
         columns["fingerprint"] = [own["fingerprint"]] * count
         schema = pa.schema([field for field in [*SHARED, *TABLES[name]] if field.name not in ("run_id", "n")])
         results[name] = pa.table(columns).select(schema.names).cast(schema)
-    schema = pa.schema([field for field in LEDGER if field.name not in ("run_id", "n")])
+    schema = pa.schema([*(field for field in LEDGER if field.name not in ("run_id", "n")), *METER])
     return {**results, "ledger": pa.Table.from_pylist(ledger, schema=schema)}
 
 
@@ -65,6 +69,7 @@ def drive(url: str, items: int, seed: int, die_at: int | None = None) -> None:
     log = catalog.commit_log(new_run_id(), TABLES, since)
     for start in range(0, len(left), 7):
         log.commit(made_rows(left[start : start + 7], seed))
+    log.commit_rest()
 
 
 def _arm(die_at: int) -> None:

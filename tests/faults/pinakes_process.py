@@ -85,6 +85,9 @@ class Job:
                 "USING (uri, item_key, fingerprint, attempt, run_id, n)"
             )
             assert stray == []
+            metered = f"SELECT sum(amount), sum(rounded_amount) FROM usage WHERE operator = '{name}'"
+            (ok,) = self.rows(f"SELECT count(*) FROM ledger WHERE operator = '{name}' AND status = 'ok'")[0]
+            assert self.rows(metered) == [(ok, ok)], "units are metered as often as they are committed"
         assert self.rows("SELECT uri, side FROM halves GROUP BY ALL HAVING count(*) > 1") == []
 
         storage = Catalog(self.url).storage
@@ -95,7 +98,7 @@ class Job:
         }
         assert named == {
             (name, Path(path).name)
-            for name in (*OPERATORS, "ledger")
+            for name in (*OPERATORS, "ledger", "usage")
             for path in commits.open_table(storage, name).file_uris()
         }
         numbers = [n for (n,) in self.rows("SELECT n FROM commits ORDER BY n")]

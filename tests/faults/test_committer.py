@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pinakes.catalog import Catalog, commits
-from tests.faults.committing import FOUND, OPERATORS, drive
+from pinakes.catalog.metering import RUN
+from tests.faults.committing import CPU_S, FOUND, OPERATORS, drive
 
 # Forks of a process that has imported everything and started nothing: a new driver in some milliseconds.
 processes = multiprocessing.get_context("forkserver")
@@ -29,12 +30,17 @@ def check(url: str, items: int) -> None:
         ).to_pylist()[0]
         assert found == {"rows": items * FOUND, "items": items, "lookers": items}
         assert catalog.sql(f"SELECT count(*) AS rows FROM latest_{name}").to_pylist() == [{"rows": items * FOUND}]
+    # Metered as often as it was committed, whoever was killed or came second.
+    units = catalog.sql("SELECT operator, sum(amount) AS images, sum(cpu_s) AS cpu_s FROM usage GROUP BY 1 ORDER BY 1")
+    of_looks = [row for row in units.to_pylist() if row["operator"] != RUN]
+    assert of_looks == [{"operator": name, "images": items, "cpu_s": items * CPU_S} for name in OPERATORS]
     named = {
         (action["table"], action["path"])
         for commit in commits.read_commits(catalog.storage, 0).to_pylist()
         for action in commit["actions"]
     }
-    present = {(name, Path(path).name) for name in (*OPERATORS, "ledger") for path in catalog.table(name).file_uris()}
+    tables = (*OPERATORS, "ledger", "usage")
+    present = {(name, Path(path).name) for name in tables for path in catalog.table(name).file_uris()}
     assert present == named
     numbers = catalog.sql("SELECT n FROM commits ORDER BY n")["n"].to_pylist()
     assert numbers == list(range(1, len(numbers) + 1))
@@ -54,8 +60,8 @@ def test_killed_at_every_step_a_second_run_completes_it(tmp_path: Path) -> None:
         died += 1
         drive(url, 14, seed=1000 + step)
         check(url, 14)
-    # Two commits of three parts, a row of the log and its part, three tables: sixteen calls, before and after each.
-    assert died == 32
+    # Two commits of four parts, a row of the log and its part, four tables: twenty calls, before and after each.
+    assert died == 40
 
 
 @pytest.mark.timeout(240)

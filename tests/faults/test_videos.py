@@ -1,5 +1,6 @@
 """Kills and poison while long videos are looked at: what is lost is a window, and no window is looked at twice."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def test_a_long_video_goes_on_after_a_kill_with_the_windows_that_are_left(tmp_pa
     assert last.summary["video_s"] == (WINDOWS - done) * WINDOW_MS / 1000
     assert job.rows(windows) == [(WINDOWS,)]
     assert job.rows("SELECT count(*), count(DISTINCT (frame_ms, side)) FROM latest_halves") == [(SECONDS * HALVES,) * 2]
+    minutes = "SELECT sum(amount), sum(rounded_amount) FROM usage WHERE operator = 'halves'"
+    assert job.rows(minutes) == [(SECONDS / 60, math.ceil(SECONDS / 60))], "a film is metered once, as a whole"
     looks = "SELECT operator, count(*), min(status) FROM ledger WHERE window_start_ms IS NULL GROUP BY 1 ORDER BY 1"
     assert job.rows(looks) == [(name, 1, "ok") for name in ("frames", "halves", "media")]
 

@@ -60,10 +60,11 @@ def due(start: int) -> list[Due]:
             "fingerprints": ["0"],
             "attempts": [1],
             "window_start_ms": None,
+            "is_video": False,
         }
         for key in keys
     ]
-    return [Due(Sight(item, "c"), Origin(item["item_key"], None, 1, 1), np.zeros(1)) for item in items]
+    return [Due(Sight(item, "c"), Origin(item["item_key"], None, 1, 1), np.zeros(1), 0.5) for item in items]
 
 
 @pytest.fixture

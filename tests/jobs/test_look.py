@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from pinakes.catalog.metering import METER, SPENT
 from pinakes.catalog.schema import LEDGER, SHARED
 from pinakes.jobs.look import Limits, Looker
 from pinakes.jobs.rows import WORK, Tables, uncommitted
@@ -127,14 +128,14 @@ def test_the_rows_are_what_each_operator_says_of_each_picture_alone(photos: list
 def test_an_operator_alone_and_in_another_order_says_the_same(photos: list[Path], together: Tables) -> None:
     names = [name for name in together["labels"].column_names if name != "item_key"]
     alone = look(loaded("labels"), work(photos[::-1], ["labels"]))
-    assert set(alone) == {"labels", "ledger"}
+    assert set(alone) == {"labels", "ledger", SPENT}
     assert by_item(alone["labels"], names) == by_item(together["labels"], names)
 
 
 def test_rows_and_ledger_agree_and_say_where_they_come_from(photos: list[Path], together: Tables) -> None:
     operators = loaded(*ALL)
     ledger = together["ledger"]
-    assert ledger.schema.equals(uncommitted(LEDGER))
+    assert ledger.schema.equals(pa.schema([*uncommitted(LEDGER), *METER]))
     assert ledger.num_rows == len(photos) * len(ALL)
     keys = {f"{number:032x}": path for number, path in enumerate(photos)}
     for row in ledger.to_pylist():

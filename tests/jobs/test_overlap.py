@@ -53,5 +53,7 @@ def test_runs_that_overlap_share_the_work(tmp_path: Path) -> None:
     assert [run.returncode for run in runs] == [0, 0], said
     counts = Catalog(str(tmp_path / "catalog")).sql("SELECT count(*) AS rows, count(DISTINCT uri) AS items FROM slow")
     assert counts.to_pylist() == [{"rows": PHOTOS, "items": PHOTOS}]
+    units = Catalog(str(tmp_path / "catalog")).sql("SELECT sum(amount) AS n FROM usage WHERE operator = 'slow'")
+    assert units.to_pylist() == [{"n": PHOTOS}]
     # Each for itself, they would look 240 times; what both have in hand between two commits is looked at twice.
     assert PHOTOS <= len(looks.read_text().splitlines()) < 1.6 * PHOTOS

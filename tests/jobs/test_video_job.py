@@ -143,6 +143,8 @@ def test_a_run_goes_on_in_the_middle_of_a_video(
         "SELECT operator, window_start_ms, count(*) AS n, min(status) AS s FROM ledger GROUP BY ALL",
     )
     assert {(row["n"], row["s"]) for row in looks} == {(1, "ok")}
+    usage = "SELECT sum(amount) AS minutes, sum(rounded_amount) AS begun FROM usage WHERE operator = 'properties'"
+    assert rows(tmp_path / "catalog", usage) == [{"minutes": 1.25, "begun": 2}]
     starts = {row["window_start_ms"] for row in looks if row["operator"] == "properties"}
     assert starts == {None, 0, WINDOW_MS, 2 * WINDOW_MS}
     times = rows(tmp_path / "catalog", "SELECT frame_ms FROM latest_properties ORDER BY 1")
@@ -160,6 +162,8 @@ def test_a_window_that_fails_costs_itself_alone_and_is_tried_again_alone(
     assert row["error_message"] == "1 of 3 windows failed, one at 30 s: at 30.000 s: ValueError: here"
     times = rows(tmp_path / "catalog", "SELECT frame_ms FROM latest_properties ORDER BY 1")
     assert [row["frame_ms"] for row in times] == [1000 * second for second in (*range(30), *range(60, 75))]
+    usage = "SELECT sum(amount) AS minutes, sum(cpu_s) > 0 AS took FROM usage WHERE operator = 'properties'"
+    assert rows(tmp_path / "catalog", usage) == [{"minutes": 0, "took": True}], "what failed is no unit"
     assert small_run(long_film, tmp_path / "catalog", stumbling).due == 0
     Stumbling.stumbles = None
     small_run(long_film, tmp_path / "catalog", stumbling, failed_only=True)
@@ -172,3 +176,5 @@ def test_a_window_that_fails_costs_itself_alone_and_is_tried_again_alone(
     }  # fmt: skip
     times = rows(tmp_path / "catalog", "SELECT frame_ms FROM latest_properties ORDER BY 1")
     assert [row["frame_ms"] for row in times] == [1000 * second for second in range(75)]
+    (units,) = rows(tmp_path / "catalog", "SELECT sum(amount) AS minutes FROM usage WHERE operator = 'properties'")
+    assert units == {"minutes": 1.25}
