@@ -147,16 +147,21 @@ class Catalog:
         table = self.table("runs", RUNS)
         rows = pa.Table.from_pylist([{"recorded_at": datetime.now(UTC), **row}], schema=RUNS)
         with self.storage.reporting("recording the run"):
-            write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(max_commit_retries=20))
+            write_deltalake(
+                table,
+                commits.as_in(table, rows),
+                mode="append",
+                commit_properties=CommitProperties(max_commit_retries=20),
+            )
 
     # --- asking
 
-    def sql(self, query: str) -> pa.Table:
-        """The answer to a DuckDB query over the tables and the `latest_*` views; see sql.py.
+    def sql(self, query: str, at: int | str | datetime | None = None) -> pa.Table:
+        """The answer to a DuckDB query over the tables and views; see sql.py and views.py.
 
-        Raises QueryError.
+        With `at` of the tables as they were after that commit, or at that time; see lookback.py. Raises QueryError.
         """
-        return sql.query(self, query)
+        return sql.query(self, query, at)
 
 
 def new_run_id() -> str:

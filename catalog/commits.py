@@ -73,6 +73,8 @@ def open_table(storage: Storage, table: str, schema: pa.Schema | None = None) ->
             raise CorruptCatalogError(f"{storage.url}: table {table} lacks a file: {error}") from error
         configuration = {
             "delta.checkpointInterval": "20",
+            # Of a file that was replaced the log must know for as long as a vacuum may find it (optimizing.py).
+            "delta.deletedFileRetentionDuration": "interval 365 days",
             # What delta-rs would otherwise keep minima and maxima of when it compacts.
             "delta.dataSkippingStatsColumns": ",".join(counted_columns(schema)),
         }
@@ -81,6 +83,12 @@ def open_table(storage: Storage, table: str, schema: pa.Schema | None = None) ->
         except (CommitFailedError, DeltaError):
             # Another process created it in the meantime; if not, this raises what is wrong.
             return DeltaTable(uri, storage_options=options)
+
+
+def as_in(table: DeltaTable, rows: pa.Table) -> pa.Table:
+    """The rows with what the table says of its columns: delta-rs adds none that describe them in other words."""
+    there = pa.schema(table.schema().to_arrow())
+    return rows.cast(pa.schema([field.with_metadata(there.field(field.name).metadata) for field in rows.schema]))
 
 
 def applied(table: DeltaTable) -> int:

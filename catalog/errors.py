@@ -6,11 +6,14 @@ CatalogError
 ├── CorruptCatalogError   it is there and cannot be read
 ├── StorageError          the place cannot be written: full, forbidden, unreachable
 ├── BusyCatalogError      another process is at work in it, which must end first
-├── UnknownError          no such face, item or person is in it
+├── UnknownError          no such face, item, person, run or model is in it
 ├── AmbiguousError        several persons have that name
 ├── RemnantError          after a forgetting something was found that should be gone
 ├── CollectionError       a collection of faces cannot be made, loaded or asked
-└── QueryError            a statement that DuckDB refuses
+├── TariffError           a price list is not there, or says what cannot be
+├── UsageError            nothing was metered that could be billed
+└── QueryError            a statement that DuckDB refuses, or a time that cannot be looked back to
+    └── NoTableError      it names a table that is not there
 """
 
 
@@ -38,12 +41,20 @@ class CollectionError(CatalogError):
     """A collection of faces is not there, does not fit what was asked, or Milvus refuses it."""
 
 
+class TariffError(CatalogError):
+    """There is no such tariff, or its file cannot be understood."""
+
+
+class UsageError(CatalogError):
+    """No run has recorded what it used."""
+
+
 class BusyCatalogError(CatalogError):
     """A run and a forgetting cannot be at work in one catalogue at the same time."""
 
 
 class UnknownError(CatalogError):
-    """There is no such face, item or person in the catalogue."""
+    """There is no such face, item, person, run, model or table in the catalogue."""
 
 
 class AmbiguousError(CatalogError):
@@ -56,3 +67,11 @@ class RemnantError(CatalogError):
 
 class QueryError(CatalogError):
     """A statement cannot be run."""
+
+
+class NoTableError(QueryError):
+    """A statement names a table or view that is not in the catalogue; `tables` are those that it lacks for that."""
+
+    def __init__(self, message: str, tables: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.tables = tables

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from pinakes.catalog.commits import as_in, retry_conflicts
 from pinakes.catalog.errors import CollectionError
 from pinakes.catalog.face_tables import COLLECTIONS, TABLES
 from pinakes.catalog.index_choice import Index
@@ -162,7 +163,7 @@ class Collections:
                 # On the very snapshot that was read: two processes cannot both record load n.
                 write_deltalake(
                     self._table,
-                    pa.Table.from_pylist([asdict(row)], schema=COLLECTIONS),
+                    as_in(self._table, pa.Table.from_pylist([asdict(row)], schema=COLLECTIONS)),
                     mode="append",
                     commit_properties=CommitProperties(app_transactions=[transaction], max_commit_retries=5),
                 )
@@ -173,6 +174,7 @@ class Collections:
         return True
 
 
+@retry_conflicts
 def append(catalog: "Catalog", table: str, rows: pa.Table) -> None:
     """Append rows to one of the tables of face search. Raises StorageError, CorruptCatalogError."""
     if not rows.num_rows:
@@ -182,7 +184,7 @@ def append(catalog: "Catalog", table: str, rows: pa.Table) -> None:
     with catalog.storage.reporting(f"writing to {table}"):
         write_deltalake(
             there,
-            rows.select(schema.names).cast(schema),
+            as_in(there, rows.select(schema.names).cast(schema)),
             mode="append",
             commit_properties=CommitProperties(max_commit_retries=20),
         )

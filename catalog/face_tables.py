@@ -44,7 +44,8 @@ COLLECTIONS = pa.schema(
         column("faces", pa.int64(), "faces in it", nullable=False),
         column("left_out", pa.int64(), "faces that the quality filter left out", nullable=False),
         column("recorded_at", TIMESTAMP, "when this was so", nullable=False),
-    ]
+    ],
+    metadata={"description": "a change of a collection of faces"},
 )
 
 #: What was done with a face: the row of the highest load counts.
@@ -61,7 +62,8 @@ COLLECTION_FACES = pa.schema(
             pa.list_(pa.string()),
             "why it was left out: small, blurred, dark, bright, extreme_pose, low_confidence",
         ),
-    ]
+    ],
+    metadata={"description": "what was done with a face for a collection"},
 )
 
 PEOPLE = pa.schema(
@@ -81,7 +83,8 @@ PEOPLE = pa.schema(
             "vector", pa.list_(pa.float32()), "of a reference that is not in the archive (face_id is null); else null"
         ),
         column("recorded_at", TIMESTAMP, "when this was found", nullable=False),
-    ]
+    ],
+    metadata={"description": "why a face is taken for a person's"},
 )
 
 #: A row for each match, and one without a match for a search that found nothing.
@@ -98,7 +101,8 @@ AUDIT = pa.schema(
         column("rank", pa.int32(), "1 for the best match; null when there was none"),
         FACE_ID,
         SIMILARITY,
-    ]
+    ],
+    metadata={"description": "a match of a search for a face, or a search without one"},
 )
 
 #: What must not come back: rows of faces of such content at such a place are dropped before they are committed.
@@ -113,7 +117,8 @@ SUPPRESSIONS = pa.schema(
         ),
         column("receipt_id", pa.string(), "the receipt of the forgetting", nullable=False),
         column("suppressed_at", TIMESTAMP, "when", nullable=False),
-    ]
+    ],
+    metadata={"description": "a place whose faces must not come back"},
 )
 
 TABLES = {

@@ -32,7 +32,7 @@ from deltalake import CommitProperties, write_deltalake
 
 from pinakes.catalog import live
 from pinakes.catalog.chosen_faces import Chosen, choose, suppressed
-from pinakes.catalog.commits import CommitLog
+from pinakes.catalog.commits import CommitLog, as_in
 from pinakes.catalog.erasing import sweep, trim_log
 from pinakes.catalog.errors import RemnantError, UnknownError
 from pinakes.catalog.face_erasing import blank_searches, erase_faces, names_in_conditions, touched
@@ -264,7 +264,7 @@ def _suppress(catalog: "Catalog", chosen: Chosen, receipt: Receipt) -> int:
         made = [{"content_id": row.pop("key"), **row, **at} for row in rows]
         table = catalog.table("suppressions", SUPPRESSIONS)
         with catalog.storage.reporting("writing suppressions"):
-            rows_of = pa.Table.from_pylist(made, schema=SUPPRESSIONS)
+            rows_of = as_in(table, pa.Table.from_pylist(made, schema=SUPPRESSIONS))
             write_deltalake(table, rows_of, mode="append", commit_properties=CommitProperties(max_commit_retries=20))
     return len(rows)
 

@@ -34,6 +34,7 @@ SHORT = {
     "people": "a command that groups faces into people",
     "load": "a command that loads a collection",
 }
+OPTIMIZES = "optimize"
 WAITS_S = 10
 #: Between two readings of when a process started; clocks are put right meanwhile.
 SAME_START_S = 10
@@ -55,8 +56,15 @@ class Live:
     @property
     def what(self) -> str:
         """What it does, in words."""
+        if self.optimizes:
+            return "a command that optimizes"
         kind = self.name.split("-")[0]
         return SHORT.get(kind) or ("another forgetting" if self.forgets else f"run {self.name}")
+
+    @property
+    def optimizes(self) -> bool:
+        """Whether it drops rows and puts parts together: see optimizing.py."""
+        return self.name.split("-")[0] == OPTIMIZES
 
     @property
     def is_short(self) -> bool:

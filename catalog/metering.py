@@ -61,7 +61,8 @@ USAGE = pa.schema(
         DEVICE,
         column("bytes", pa.int64(), "bytes read from the source", nullable=False),
         column("requests", pa.int64(), "requests to an object store or server for them", nullable=False),
-    ]
+    ],
+    metadata={"description": "what one operator did and took for one commit, by unit and device"},
 )
 
 #: What is measured: the columns of USAGE that say nothing of the commit.

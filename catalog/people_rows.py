@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 
-from pinakes.catalog.commits import retry_conflicts
+from pinakes.catalog.commits import as_in, retry_conflicts
 from pinakes.catalog.face_tables import PEOPLE
 from pinakes.catalog.milvus import as_matrix
 
@@ -69,7 +69,7 @@ def rewrite(catalog: "Catalog", collection: str, change: Callable[[pa.Table], pa
         write_deltalake(
             table,
             # In order of faces and in small row groups, so that who asks for a few faces reads little.
-            after.sort_by("face_id"),
+            as_in(table, after.sort_by("face_id")),
             mode="overwrite",
             predicate=f"collection = '{spelled}'",
             writer_properties=WriterProperties(max_row_group_size=_ROW_GROUP),
@@ -84,7 +84,7 @@ def append(catalog: "Catalog", rows: Callable[[DeltaTable], pa.Table]) -> int:
     with catalog.storage.reporting("writing to people"):
         more = rows(table)
         if more.num_rows:
-            write_deltalake(table, more, mode="append", commit_properties=_next(table))
+            write_deltalake(table, as_in(table, more), mode="append", commit_properties=_next(table))
     return int(more.num_rows)
 
 

@@ -51,7 +51,8 @@ LEDGER = pa.schema(
         column("finished_at", TIMESTAMP, "when the look ended", nullable=False),
         RUN_ID,
         N,
-    ]
+    ],
+    metadata={"description": "a look of one operator at one item, or window of a video"},
 )
 
 COMMITS = pa.schema(
@@ -76,13 +77,14 @@ COMMITS = pa.schema(
             "the parts that it adds, by table",
             nullable=False,
         ),
-    ]
+    ],
+    metadata={"description": "a commit"},
 )
 
 RUNS = pa.schema(
     [
         RUN_ID,
-        column("status", pa.string(), "started, finished, interrupted or failed", nullable=False),
+        column("status", pa.string(), "started, finished, interrupted, failed, budget", nullable=False),
         column("job", pa.string(), "the job's name", nullable=False),
         column("source", pa.string(), "the source, spelled in full", nullable=False),
         column("spec", pa.string(), "the job as JSON", nullable=False),
@@ -93,9 +95,10 @@ RUNS = pa.schema(
         column("ok", pa.int64(), "looks (item x operator) that ended ok"),
         column("failed", pa.int64(), "looks that failed"),
         column("skipped", pa.int64(), "looks that were skipped"),
-        column("message", pa.string(), "why it failed or was interrupted"),
+        column("message", pa.string(), "why it failed, was interrupted or stopped"),
         column("recorded_at", TIMESTAMP, "when the run started or ended", nullable=False),
-    ]
+    ],
+    metadata={"description": "the start or the end of a run"},
 )
 
 #: The catalogue's own tables. Operators bring the others.

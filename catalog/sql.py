@@ -1,24 +1,27 @@
 """SQL over a catalogue: DuckDB on the tables' Arrow datasets, read-only, closed to everything outside.
 
-Every table stands under its own name, with all its rows: superseded ones and those of a half-applied commit too.
-`latest_ledger` has the newest look of each operator at each item, and `latest_TABLE` the rows that it found. A video
-counts from the moment when all its windows have been looked at. `latest_people` has whose the faces are that count, and
-`latest_collection_faces` what was done with each face last.
+Every table stands under its own name, with all its rows: superseded ones and those of a half-applied commit too. The
+views beside them are in views.py; how tables are looked at as they were, in lookback.py.
 """
 
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
+from pyarrow.dataset import Dataset
 
-from pinakes.catalog.errors import CorruptCatalogError, QueryError
-from pinakes.catalog.schema import LOOK, OWN_TABLES
+from pinakes.catalog import lookback
+from pinakes.catalog.errors import CorruptCatalogError, NoTableError, QueryError
+from pinakes.catalog.schema import OWN_TABLES
+from pinakes.catalog.views import View, needed, quoted, views
 
 if TYPE_CHECKING:
     from pinakes.catalog.catalog import Catalog
@@ -26,68 +29,23 @@ if TYPE_CHECKING:
 #: What DuckDB says when Arrow cannot read a table for it.
 _UNREADABLE = re.compile(r"stream registered as '(applied_|pending_)?(?P<table>.*?)' failed: (?P<why>.*)", re.DOTALL)
 
-#: Per place and operator the look that counts: of the newest version of the file, with the fingerprint that a run asked
-#: for last (to go back to earlier settings costs nothing), the newest attempt; and with it those at a video's windows.
-LATEST_LEDGER = """
-    CREATE VIEW latest_ledger AS
-    WITH asked AS (
-        SELECT fingerprint, max(recorded_at) AS asked_at FROM (
-            SELECT unnest([value->>'$.fingerprint', value->>'$.video_fingerprint']) AS fingerprint, recorded_at
-            FROM runs, json_each(runs.operators)
-        ) GROUP BY ALL
-    ), whole AS (
-        FROM ledger WHERE window_start_ms IS NULL
-    ), versions AS (
-        SELECT uri, arg_max(item_key, n) AS item_key FROM whole GROUP BY uri
-    ), counting AS (
-        SELECT whole.* FROM whole SEMI JOIN versions USING (uri, item_key) LEFT JOIN asked USING (fingerprint)
-        QUALIFY row_number() OVER (
-            PARTITION BY uri, operator ORDER BY asked_at DESC NULLS LAST, n DESC, attempt DESC
-        ) = 1
-    ), windows AS (
-        SELECT ledger.* FROM ledger SEMI JOIN counting USING (item_key, operator, fingerprint)
-        WHERE window_start_ms IS NOT NULL
-        QUALIFY row_number() OVER (PARTITION BY item_key, operator, window_start_ms ORDER BY attempt DESC) = 1
-    )
-    FROM counting UNION ALL FROM windows
-"""
+#: What it says of a table that is not there.
+_NO_TABLE = re.compile(r"Table with name \"?(?P<table>[^\n]*?)\"? does not exist")
+
+_CLOSED: dict[str, bool | str] = {
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_persistent_secrets": False,
+}
+
+#: How often a query that is to end is told so.
+INTERRUPTED_S = 0.1
 
 #: All looks at the places that were looked at after a commit.
 _LEDGER_SINCE = """
     CREATE TEMP TABLE ledger AS
     FROM whole_ledger SEMI JOIN (SELECT uri FROM whole_ledger WHERE n > {since}) USING (uri)
-"""
-
-LATEST = """
-    CREATE VIEW "latest_{table}" AS
-    SELECT found.* FROM "{table}" AS found SEMI JOIN (FROM latest_ledger WHERE status = 'ok') AS looks
-    ON found.item_key = looks.item_key AND found.fingerprint = looks.fingerprint AND found.attempt = looks.attempt
-       AND found.window_start_ms IS NOT DISTINCT FROM looks.window_start_ms
-"""
-
-#: Of the rows of a face the one that counts: a reference before a match, a match before a group; then the newest.
-_ONE_ROW_A_FACE = """
-    FROM people WHERE face_id IS NOT NULL
-    QUALIFY row_number() OVER (
-        PARTITION BY collection, face_id
-        ORDER BY list_position(['reference', 'matched', 'grouped'], how), recorded_at DESC,
-                 similarity DESC NULLS LAST, person_id
-    ) = 1
-"""
-
-#: Whose each face is that counts, and where it is.
-LATEST_PEOPLE = f"""
-    CREATE VIEW latest_people AS
-    SELECT who.*, seen.uri, seen.item_key, seen.content_id, seen.frame_ms, seen.box
-    FROM ({_ONE_ROW_A_FACE}) AS who JOIN latest_faces AS seen ON seen.face_id = who.face_id
-"""
-
-#: Where each face stands in each copy of a collection: what was done with it last.
-LATEST_COLLECTION_FACES = """
-    CREATE VIEW latest_collection_faces AS
-    SELECT collection, milvus_name, face_id, any_value(uri) AS uri, max(load) AS load, arg_max(action, load) AS action,
-           arg_max_null(reasons, load) AS reasons
-    FROM collection_faces GROUP BY collection, milvus_name, face_id
 """
 
 
@@ -98,42 +56,111 @@ def connect(catalog: "Catalog", since: int = 0) -> duckdb.DuckDBPyConnection:
     `latest_*` have these places only. What does not fit in memory goes to the system's temporary folder. Raises
     CorruptCatalogError.
     """
-    spill = Path(tempfile.gettempdir(), f"pinakes-sql-{uuid.uuid4().hex}")
-    connection = duckdb.connect(config={"python_enable_replacements": False, "temp_directory": str(spill)})
     datasets = {}
     # Against the order in which a commit is applied: every row that the ledger speaks of is then in its table.
-    for name in sorted(catalog.tables(), key=lambda name: (name != "ledger", name)):
+    for name in _ledger_first(catalog):
         with catalog.storage.reporting(f"reading table {name}"):
             datasets[name] = catalog.table(name).to_pyarrow_dataset()
-        connection.register("whole_ledger" if since and name == "ledger" else name, datasets[name])
+    return _connect(datasets, since)
+
+
+def _ledger_first(catalog: "Catalog") -> list[str]:
+    return sorted(catalog.tables(), key=lambda name: (name != "ledger", name))
+
+
+def _connect(datasets: Mapping[str, Dataset | pa.Table], since: int = 0) -> duckdb.DuckDBPyConnection:
+    spill = Path(tempfile.gettempdir(), f"pinakes-sql-{uuid.uuid4().hex}")
+    connection = duckdb.connect(config={**_CLOSED, "temp_directory": str(spill)})
+    for name, rows in datasets.items():
+        connection.register("whole_ledger" if since and name == "ledger" else name, rows)
     if since:
         connection.execute(_LEDGER_SINCE.format(since=int(since)))
-    connection.execute(LATEST_LEDGER)
-    for name, dataset in datasets.items():
-        if name not in OWN_TABLES and set(LOOK) <= set(dataset.schema.names):
-            connection.execute(LATEST.format(table=name))
-    if {"people", "faces"} <= set(datasets):
-        connection.execute(LATEST_PEOPLE)
-    if "collection_faces" in datasets:
-        connection.execute(LATEST_COLLECTION_FACES)
+    for view in views({name: rows.schema.names for name, rows in datasets.items()}):
+        connection.execute(f"CREATE VIEW {quoted(view.name)} AS {view.sql}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def query(catalog: "Catalog", text: str) -> pa.Table:
-    """The answer as an Arrow table. Raises QueryError with DuckDB's own words, CorruptCatalogError."""
-    with connect(catalog) as connection, reading(catalog.url):
+def described_views(tables: Mapping[str, pa.Schema]) -> list[tuple[View, pa.Schema]]:
+    """The views of a catalogue with those tables, and their columns."""
+    with _connect({name: schema.empty_table() for name, schema in tables.items()}) as connection:
+        return [
+            (view, connection.table(view.name).limit(0).to_arrow_table().schema)
+            for view in views({name: schema.names for name, schema in tables.items()})
+        ]
+
+
+def query(catalog: "Catalog", text: str, at: int | str | datetime | None = None) -> pa.Table:
+    """The answer as an Arrow table, of the tables as they are, or as they were at a commit or time: see lookback.py.
+
+    Raises QueryError with DuckDB's own words, NoTableError, CorruptCatalogError.
+    """
+    gone: dict[str, str] = {}
+    if at is None:
+        connection = connect(catalog)
+    else:
+        datasets, gone = _datasets_at(catalog, at)
+        connection = _connect(datasets)
+    with connection, reading(catalog.url):
         try:
-            relation = connection.sql(text)
-            if relation is None:
-                raise QueryError("there is no query in that")
-            answer: pa.Table = relation.to_arrow_table()
-            return answer
+            return _answer(connection, text)
         except duckdb.Error as error:
             if _UNREADABLE.search(str(error)):
                 raise
-            raise QueryError(str(error).splitlines()[0]) from error
+            raise _explained(catalog, str(error), gone) from error
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
+    """In a thread of its own: DuckDB does not hear of Ctrl-C while it works, so the thread that does tells it."""
+
+    def ask() -> pa.Table:
+        relation = connection.sql(text)
+        if relation is None:
+            raise QueryError("there is no query in that")
+        return relation.to_arrow_table()
+
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(ask)
+        try:
+            return asked.result()
+        except KeyboardInterrupt:
+            # More than once: it may not have begun yet.
+            while not asked.done():
+                connection.interrupt()
+                wait([asked], INTERRUPTED_S)
+            raise
+
+
+def _datasets_at(catalog: "Catalog", at: int | str | datetime) -> tuple[dict[str, Dataset], dict[str, str]]:
+    """The tables as they were, and of those that cannot be shown why; without the ledger and the runs nothing can."""
+    then = lookback.moment(catalog, at)
+    datasets, gone = {}, {}
+    for name in _ledger_first(catalog):
+        try:
+            table = lookback.table_at(catalog, name, then)
+        except QueryError as error:
+            if name in OWN_TABLES:
+                raise
+            gone[name] = str(error)
+            continue
+        with catalog.storage.reporting(f"reading table {name}"):
+            datasets[name] = table.to_pyarrow_dataset()
+    return datasets, gone
+
+
+def _explained(catalog: "Catalog", said: str, gone: dict[str, str]) -> QueryError:
+    """What DuckDB refuses; of a table that is not there, why."""
+    found = _NO_TABLE.search(said)
+    if found is None:
+        return QueryError(said.splitlines()[0])
+    name = found["table"]
+    lacking = tuple(one for one in needed(name) if one not in catalog.tables())
+    for one in needed(name):
+        if one in gone:
+            return QueryError(gone[one])
+    why = "" if lacking in ((name,), ()) else f", for it is made from {' and '.join(lacking)}"
+    return NoTableError(f"there is no table {name} in {catalog.url}{why}", lacking or (name,))
 
 
 @contextmanager

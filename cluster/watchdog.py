@@ -33,6 +33,10 @@ class Watchdog:
         self._begun: Counter[tuple[int, ...]] = Counter()
         self._deaths: Counter[str] = Counter()
         self._done: set[str] = set()
+        #: The last offset of each chunk that was taken up, and how many pieces of work that makes.
+        self._reached: dict[int, int] = {}
+        self._taken = 0
+        self._stopped = False
 
     def done_elsewhere(self, looks: list[str]) -> None:
         """Another run has committed these looks: nobody here need take them up."""
@@ -40,6 +44,12 @@ class Watchdog:
 
     def begin(self, work: tuple[int, ...], node: str, looks: list[str]) -> Advice:
         """A worker on `node` takes up `work`, which is made of those looks."""
+        chunk, start = work[:2]
+        if start > self._reached.get(chunk, -1):  # else it was taken up before, and comes from a pool, or after a death
+            if self._stopped:
+                return Advice(done=set(looks))
+            self._reached[chunk] = start
+            self._taken += 1
         before = self._holders.get(work)
         if before is not None and self._alive(before):
             self._begun[work] += 1
@@ -49,6 +59,15 @@ class Watchdog:
         self._holders[work] = node
         convicted = {item for item, deaths in self._deaths.items() if deaths >= CONVICTING_DEATHS}
         return Advice(self._begun[work] > 0, convicted, self._done.intersection(looks) if self._done else set())
+
+    def taken(self) -> int:
+        """How many pieces of work were taken up so far."""
+        return self._taken
+
+    def stop(self) -> int:
+        """From now on nobody takes up work that was not begun. Returns how many pieces were."""
+        self._stopped = True
+        return self._taken
 
     def note(self, work: tuple[int, ...], item: str | None) -> None:
         """The item is about to be touched, alone; or with None, that is over."""
@@ -66,6 +85,22 @@ class Watchdog:
         import ray
 
         return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
+
+
+def in_hand(handle: Any, came: int) -> int:
+    """How many pieces are in hand, or on their way, when so many have come."""
+    import ray
+
+    count: int = ray.get(handle.taken.remote())
+    return max(0, count - came)
+
+
+def stop(handle: Any) -> int:
+    """Let the workers finish what they have in hand, and no more. Returns how many pieces they have taken up in all."""
+    import ray
+
+    taken: int = ray.get(handle.stop.remote())
+    return taken
 
 
 def start() -> Any:

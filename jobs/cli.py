@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pinakes.jobs.cost_cli import cost_app
+from pinakes.jobs.diff_cli import diff_app
 from pinakes.jobs.faces_cli import faces_app
+from pinakes.jobs.optimize_cli import optimize_app
 from pinakes.jobs.options import AsJson, CatalogDir, Exit, catalog_at
-from pinakes.jobs.printing import cell, err, grid, out, print_plan, print_run
+from pinakes.jobs.printing import err, grid, out, print_plan, print_run
+from pinakes.jobs.questions_cli import questions_app
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pinakes.jobs.summary import RunSummary
 
 
@@ -27,11 +29,16 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     help="Catalogue archives of images: what is in every picture, as Delta tables.\n\n"
-    "Exit codes: 0 all well, 1 could not run or go on, 2 unknown words, 3 some items failed, 130 interrupted.",
+    "Exit codes: 0 all well, or stopped at the job's budget, 1 could not run or go on, 2 unknown words, "
+    "3 some items failed, 130 interrupted.",
 )
 models_app = typer.Typer(help="The models: what they are, and fetching them.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 app.add_typer(faces_app, name="faces")
+app.add_typer(questions_app)
+app.add_typer(optimize_app)
+app.add_typer(diff_app)
+app.add_typer(cost_app)
 
 Source = Annotated[
     str, typer.Argument(help="folder, any fsspec URL, glob, manifest (.jsonl, .csv, .parquet) or JOB.yaml")
@@ -55,7 +62,10 @@ def run(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at what is new or changed, and write what was seen."""
+    """Look at what is new or changed, and write what was seen.
+
+    A job's budget is for one run: it stops there, with exit code 0, and the next run goes on.
+    """
     from pinakes.jobs import running
     from pinakes.jobs.progress import Progress
 
@@ -89,66 +99,34 @@ def plan(
     source: Source,
     catalog: CatalogDir = None,
     operators: Operators = None,
+    workers: Workers = None,
     device: Device = None,
+    tariff: Annotated[
+        str, typer.Option(help="what the cost is by: a tariff's name, or the path of one of your own", metavar="NAME")
+    ] = "own",
+    no_sample: Annotated[
+        bool, typer.Option("--no-sample", help="look at none of the items to tell the time and the cost")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a run would do. Changes nothing; a model of one's own that is not here is fetched."""
+    """Say what a run would do, how long it would take and what it would cost.
+
+    Changes nothing; models that are not here are fetched, with --no-sample those of one's own alone.
+    """
     from dataclasses import asdict
 
     from pinakes.jobs import running
     from pinakes.jobs.progress import Progress
 
-    found = running.plan(source, catalog, _names(operators), device=device, progress=Progress(err))
+    where = {"workers": workers, "device": device}
+    progress = Progress(err)
+    found = running.plan(
+        source, catalog, _names(operators), progress=progress, sample=not no_sample, tariff=tariff, **where
+    )
     if as_json:
         print(json.dumps(asdict(found)))
         return
     print_plan(found)
-
-
-@app.command()
-def status(catalog: CatalogDir = None, as_json: AsJson = False) -> None:
-    """Runs, tables, rows, and failures by code."""
-    from pinakes.catalog.status import status as catalog_status
-
-    found = catalog_status(catalog_at(catalog))
-    if as_json:
-        print(json.dumps(found, default=str))
-        return
-    out.print(f"catalogue {found['catalog']}\n", highlight=False, markup=False)
-    for title in ("tables", "runs", "failures"):
-        if found[title]:
-            out.print(grid(title, found[title]))
-    if not found["failures"]:
-        out.print("no failures")
-
-
-@app.command()
-def sql(
-    query: Annotated[str, typer.Argument(help="a DuckDB query over the tables and the latest_* views")],
-    catalog: CatalogDir = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="comma-separated values")] = False,
-    as_json: AsJson = False,
-    output: Annotated[Path | None, typer.Option(help="write the answer to a .parquet file")] = None,
-) -> None:
-    """Ask a question of the tables."""
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    answer = catalog_at(catalog).sql(query)
-    if output is not None:
-        pyarrow.parquet.write_table(answer, output)
-        err.print(f"{answer.num_rows:,} rows in {output}", highlight=False, markup=False)
-    elif as_csv:
-        flat = [
-            column if _is_flat(column.type) else [cell(value) for value in column.to_pylist()]
-            for column in answer.columns
-        ]
-        pyarrow.csv.write_csv(pyarrow.table(flat, names=answer.column_names), sys.stdout.buffer)
-    elif as_json:
-        for row in answer.to_pylist():
-            print(json.dumps(row, default=str, ensure_ascii=False))
-    else:
-        out.print(grid(None, answer.to_pylist(), answer.column_names))
 
 
 @app.command()
@@ -313,12 +291,6 @@ def _end(summary: "RunSummary", as_json: bool) -> None:
         raise typer.Exit(Exit.INTERRUPTED)
     if summary.total("failed") or (summary.collection and summary.collection["error"]):
         raise typer.Exit(Exit.SOME_FAILED)
-
-
-def _is_flat(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    return not pa.types.is_nested(kind)
 
 
 if __name__ == "__main__":

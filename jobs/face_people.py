@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from pinakes.catalog import Catalog, people
 from pinakes.catalog.collection_vectors import in_collection
@@ -86,6 +87,20 @@ def draw_people(catalog: Catalog, collection: str, rows: Sequence[dict[str, Any]
     if not rows:
         return None
     path = output_path(path, "people.png")
+    sheet, uris = _drawn(catalog, collection, rows)
+    for uri in uris:
+        refuse_to_overwrite(path, uri)
+    save(sheet, path)
+    return path
+
+
+def drawn_people(catalog: Catalog, collection: str, rows: Sequence[dict[str, Any]]) -> Image.Image:
+    """Some faces of the people with most of them."""
+    return _drawn(catalog, collection, rows)[0]
+
+
+def _drawn(catalog: Catalog, collection: str, rows: Sequence[dict[str, Any]]) -> tuple[Image.Image, set[str]]:
+    """The sheet, and where the faces on it are."""
     shown = rows[:MOST_PEOPLE]
     listed = ", ".join(f"'{row['person_id']}'" for row in shown)
     ids: dict[str, list[str]] = {}
@@ -105,10 +120,7 @@ def draw_people(catalog: Catalog, collection: str, rows: Sequence[dict[str, Any]
         )
         for row in shown
     ]
-    for face in there.values():
-        refuse_to_overwrite(path, face.uri)
-    save(people_sheet(people_there, f"people of {collection}"), path)
-    return path
+    return people_sheet(people_there, f"people of {collection}"), {face.uri for face in there.values()}
 
 
 def _collection(catalog: Catalog, name: str | None) -> Collection:

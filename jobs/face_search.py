@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from pinakes.catalog import Catalog
 from pinakes.catalog.face_collections import Collections
 from pinakes.catalog.face_quality import QualityLimits, reasons_of
@@ -130,6 +132,14 @@ def draw(catalog: Catalog, found: Found, path: Path) -> Path | None:
     if not found.searched:
         return None
     path = output_path(path, "search.png")
+    for uri in (found.query, *(match.uri for one in found.searched for match in one.matches)):
+        refuse_to_overwrite(path, uri)
+    save(drawn(catalog, found), path)
+    return path
+
+
+def drawn(catalog: Catalog, found: Found) -> Image.Image:
+    """The faces that were looked for beside their matches."""
     there = faces_at(catalog, (match.face_id for one in found.searched for match in one.matches))
     asked = []
     for one in found.searched:
@@ -140,11 +150,8 @@ def draw(catalog: Catalog, found: Found, path: Path) -> Path | None:
             matches.append(
                 FaceAt(match.uri, *known, match.frame_ms, match.box, match.face_id, match.similarity, match.name)
             )
-            refuse_to_overwrite(path, match.uri)
         asked.append(Asked(one.face, matches))
-    refuse_to_overwrite(path, found.query)
-    save(search_sheet(asked, found.threshold, f"{file_name(found.query)} in {found.collection}"), path)
-    return path
+    return search_sheet(asked, found.threshold, f"{file_name(found.query)} in {found.collection}")
 
 
 def draw_comparison(found: Comparison, path: Path) -> Path:

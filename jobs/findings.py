@@ -119,7 +119,7 @@ def _finding(table: str, schema: pa.Schema, row: Mapping[str, Any]) -> Finding:
 
 def _one_of(table: str) -> str:
     """What a row of a table is called that is named after many, as tables are: faces, face."""
-    return table if table.endswith("ss") else table.removesuffix("s")
+    return table if table.endswith(("ss", "us", "is")) else table.removesuffix("s")
 
 
 # --- kinds of columns

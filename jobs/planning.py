@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -25,6 +26,9 @@ from pinakes.jobs.rows import WORK
 from pinakes.operators.errors import ErrorCode
 from pinakes.operators.formats import VIDEOS
 from pinakes.operators.operator import Operator, Sampling
+
+if TYPE_CHECKING:
+    from pinakes.jobs.estimating import Estimate
 
 #: DuckDB's own memory; beyond it the plan goes to a temporary folder.
 MEMORY = "700MB"
@@ -72,6 +76,13 @@ _ITEMS = """
     FROM due JOIN listed ON listed.rowid = due.item GROUP BY item
 """
 
+#: What of that has no place in a budget of so many items: those that failed before come last.
+_BEYOND = """
+    INSERT INTO beyond
+    SELECT item FROM unfinished JOIN listed ON listed.rowid = unfinished.item WHERE now AND is_video = $is_video
+    ORDER BY failed, uri OFFSET $most
+"""
+
 #: Of the videos that are due the looks at windows that stand: those that went well, and those of this very attempt.
 _LOOKED = """
     CREATE TABLE looked AS
@@ -90,8 +101,16 @@ _WORK = """
            listed.is_video, any_value(looked.looked) AS looked,
            NULL AS content_id, NULL AS window_start_ms, NULL AS window_end_ms
     FROM due JOIN listed ON listed.rowid = due.item LEFT JOIN looked USING (item)
-    WHERE due.now AND listed.is_video = $is_video
+    WHERE due.now AND listed.is_video = $is_video {chosen}
     GROUP BY ALL ORDER BY listed.uri
+"""
+
+#: Of these as many as are wanted, as if chosen by lot, but the same ones each time.
+_CHOSEN = """
+    AND due.item IN (
+        SELECT item FROM unfinished JOIN listed ON listed.rowid = unfinished.item WHERE now AND is_video = $is_video
+        ORDER BY hash(listed.item_key) LIMIT $most
+    )
 """
 
 
@@ -111,7 +130,9 @@ class PlanSummary:
     looks: dict[str, int]  # by operator
     videos: int  # of those that are due
     passed_over: int  # files whose names say that they are no media
+    beyond: dict[str, int] = field(default_factory=dict)  # images and videos that the job's budget leaves for later
     remarks: list[str] = field(default_factory=list)  # what one should know of the operators with these settings
+    estimate: "Estimate | None" = None  # of the time and the cost of what is due
 
 
 class Plan:
@@ -130,6 +151,18 @@ class Plan:
         ).fetchall()
         return found[0][0] if found else None
 
+    def ask(self, query: str, **tables: pa.Table) -> list[dict[str, Any]]:
+        """A question to the plan's own tables, and to others beside them."""
+        for name, table in tables.items():
+            self._connection.register(name, table)
+        rows: list[dict[str, Any]] = self._connection.sql(query).to_arrow_table().to_pylist()
+        return rows
+
+    def sample(self, is_video: bool, most: int) -> pa.Table:
+        """So many of the items that are due, as WORK, as if chosen by lot; the same ones each time."""
+        values = {"is_video": is_video, "most": most}
+        return self._connection.sql(_WORK.format(chosen=_CHOSEN), params=values).to_arrow_table().cast(WORK)
+
     def write_chunks(self, catalog: Catalog, run_id: str, workers: int, full: int = FULL_CHUNK) -> list[Chunk]:
         """Write the work as Parquet files beside the tables, where every worker can read it, a row group a chunk.
 
@@ -142,7 +175,7 @@ class Plan:
         ):
             if items:
                 size = chunk_size(items, workers, most, least)
-                found = self._connection.sql(_WORK, params={"is_video": is_video})
+                found = self._connection.sql(_WORK.format(chosen=""), params={"is_video": is_video})
                 reader = found.to_arrow_reader(size * ROW_GROUPS_PER_FILE)
                 batches = (pa.Table.from_batches([batch]) for batch in reader)
                 chunks += write_work(catalog, run_id, batches, size, len(chunks))
@@ -217,10 +250,12 @@ def make_plan(
     *,
     sampling: Sampling = "1fps",
     failed_only: bool = False,
+    most: Mapping[str, int] | None = None,
 ) -> Iterator[Plan]:
     """List the source and hold it against the ledger; the plan lives as long as the `with`.
 
-    `failed_only` takes what failed, whatever the reason, and leaves everything else. Raises SourceError, CatalogError.
+    `failed_only` takes what failed, whatever the reason, and leaves everything else; no more is due than `most`
+    says, of `images` and of `videos`. Raises SourceError, CatalogError.
     """
     with (
         tempfile.TemporaryDirectory(prefix="pinakes-plan-") as folder,
@@ -243,6 +278,11 @@ def make_plan(
             },
         )
         connection.execute(_ITEMS)
+        connection.execute("CREATE TABLE beyond (item BIGINT)")
+        for kind, count in (most or {}).items():
+            connection.execute(_BEYOND, {"is_video": kind == "videos", "most": count})
+        for table in ("due", "unfinished"):
+            connection.execute(f"UPDATE {table} SET now = false WHERE item IN (FROM beyond)")
         connection.execute(_LOOKED)
         yield Plan(connection, _summary(connection, source, listing.passed_over), since)
 
@@ -324,6 +364,12 @@ def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: in
     looks = dict(
         connection.execute("SELECT operator, count(*) FROM due WHERE now GROUP BY operator ORDER BY 1").fetchall()
     )
+    beyond = dict(
+        connection.execute(
+            "SELECT if(is_video, 'videos', 'images') AS kind, count(*) "
+            "FROM beyond JOIN listed ON listed.rowid = beyond.item GROUP BY kind ORDER BY kind"
+        ).fetchall()
+    )
     return PlanSummary(
         source=source,
         items=items,
@@ -337,4 +383,5 @@ def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: in
         looks=looks,
         videos=videos,
         passed_over=passed_over,
+        beyond=beyond,
     )

@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pinakes.jobs.estimating import Estimate
     from pinakes.jobs.findings import Finding
     from pinakes.jobs.planning import PlanSummary
     from pinakes.jobs.summary import RunSummary
@@ -50,10 +52,53 @@ def print_plan(found: "PlanSummary") -> None:
         out.print(f"  {remark}", highlight=False, markup=False)
     if found.passed_over:
         out.print(f"  {found.passed_over:,} other files passed over", highlight=False)
+    if found.beyond:
+        out.print(f"  {_left(found.beyond)} are left for later runs by the job's budget", highlight=False)
+    if found.estimate:
+        print_estimate(found.estimate)
+
+
+def _left(beyond: dict[str, int]) -> str:
+    return " and ".join(f"{count:,} {kind}" for kind, count in beyond.items())
+
+
+def print_estimate(found: "Estimate") -> None:
+    from pinakes.jobs.budget import usd
+
+    rows = [
+        {
+            "operator": one.operator,
+            "units": "" if one.amount is None else f"{plain(one.amount.likely)} {(one.unit or '').replace('_', ' ')}",
+            "CPU seconds": one.cpu_s and one.cpu_s.likely,
+            "at least": one.cpu_s and one.cpu_s.low,
+            "at most": one.cpu_s and one.cpu_s.high,
+            "known from": one.source,
+        }
+        for one in found.operators
+    ]
+    if rows:
+        out.print(grid("estimate", rows))
+    if found.seconds and found.usd:
+        low, likely, high = (duration(one) for one in (found.seconds.low, found.seconds.likely, found.seconds.high))
+        workers = f"{found.workers} worker{'s' if found.workers != 1 else ''}"
+        out.print(f"  time: {likely}, between {low} and {high}, with {workers}", highlight=False)
+        low, likely, high = (usd(one) for one in (found.usd.low, found.usd.likely, found.usd.high))
+        out.print(f"  cost: {likely}, between {low} and {high}, by the tariff {found.tariff}", highlight=False)
+    for line in found.basis:
+        out.print(f"  {line}", highlight=False, markup=False)
+
+
+def duration(seconds: float) -> str:
+    """A time: 40 s, 5 min, 12.3 h."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else hours(seconds)
 
 
 def print_run(summary: "RunSummary") -> None:
     found = summary.plan
+    if not found.due and found.beyond:
+        out.print("nothing to look at within the budget", highlight=False)
+        print_budget(summary)
+        return
     if not found.due:
         failed = f"; {found.failed:,} failed before (`pinakes retry` looks again)" if found.failed else ""
         out.print(f"nothing to look at: {found.done:,} of {found.items:,} items are done{failed}", highlight=False)
@@ -65,6 +110,7 @@ def print_run(summary: "RunSummary") -> None:
             "failed": counts.get("failed", 0),
             "skipped": counts.get("skipped", 0),
             "rows": summary.results[name],
+            "CPU s": round(summary.cpu_s.get(name, 0.0), 1),
         }
         for name, counts in sorted(summary.looks.items())
     ]
@@ -75,6 +121,8 @@ def print_run(summary: "RunSummary") -> None:
         highlight=False,
         markup=False,
     )
+    decode, rest = (summary.cpu_s.get(name, 0.0) for name in ("decode", "run"))
+    out.print(f"{decode:.1f} s of CPU for fetching and decoding, {rest:.1f} s for the run itself", highlight=False)
     if summary.video_s:
         # Beside many stills, or a start-up as long, the speed of little video says nothing.
         speed = f", {summary.video_s / summary.seconds:.1f} times its speed" if summary.video_s >= 180 else ""
@@ -83,8 +131,23 @@ def print_run(summary: "RunSummary") -> None:
         print_collection(**summary.collection)
     if summary.done_by_others:
         out.print(f"{summary.done_by_others:,} looks were committed by another run first", highlight=False)
+    print_budget(summary)
     for code, items in sorted(summary.errors.items()):
         out.print(f"  {code}: {items:,} items", style="red", highlight=False)
+
+
+def print_budget(summary: "RunSummary") -> None:
+    from pinakes.jobs.budget import said, usd
+
+    if not summary.budget:
+        return
+    used = f", {usd(summary.budget['used_usd'])} were used" if "used_usd" in summary.budget else ""
+    if "used_video_minutes" in summary.budget:
+        used = f", {summary.budget['used_video_minutes']:,.1f} minutes of video were used"
+    stopped = summary.status == "budget"
+    words = f"{'stopped at its' if stopped else 'within its'} budget of {said(summary.budget)}{used}"
+    left = f"; {summary.left:,} items are left: the same command goes on with them" if stopped else ""
+    out.print(words + left, highlight=False, markup=False)
 
 
 def print_collection(name: str, faces: int, added: int, left_out: int, error: str | None) -> None:
@@ -133,7 +196,8 @@ def grid(title: str | None, rows: list[dict[str, Any]], columns: list[str] | Non
     columns = columns or list(rows[0])
     table = Table(title=title, title_justify="left")
     for column in columns:
-        number = bool(rows) and all(isinstance(row[column], (int, float)) for row in rows)
+        values = [row[column] for row in rows if row[column] is not None]
+        number = bool(values) and all(isinstance(value, (int, float, Decimal)) for value in values)
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_text(row[column]) for column in columns))
@@ -141,10 +205,10 @@ def grid(title: str | None, rows: list[dict[str, Any]], columns: list[str] | Non
 
 
 def _text(value: Any) -> str:
-    return escape(_plain(value))
+    return escape(plain(value))
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """For the eye: numbers to four digits, structs and lists without quotes, of a vector its beginning."""
     match value:
         case None:
@@ -155,13 +219,15 @@ def _plain(value: Any) -> str:
             return f"{value:.4g}"
         case int() if not isinstance(value, bool):
             return f"{value:,}"
+        case Decimal():
+            return f"{value:,f}"
         case list() if len(value) > MOST_NUMBERS and isinstance(value[0], float):
-            return f"{', '.join(map(_plain, value[:4]))}, ... ({len(value)} numbers)"
+            return f"{', '.join(map(plain, value[:4]))}, ... ({len(value)} numbers)"
         case list():
-            return ", ".join(f"({_plain(part)})" if isinstance(part, dict) else _plain(part) for part in value)
+            return ", ".join(f"({plain(part)})" if isinstance(part, dict) else plain(part) for part in value)
         case dict():
             return ", ".join(
-                f"{name} ({_plain(part)})" if isinstance(part, dict) else f"{name} {_plain(part)}"
+                f"{name} ({plain(part)})" if isinstance(part, dict) else f"{name} {plain(part)}"
                 for name, part in value.items()
             )
     return cell(value)

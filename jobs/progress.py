@@ -6,10 +6,17 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 
-from pinakes.jobs.printing import hours
+from pinakes.jobs.printing import duration, hours
 
 #: Seconds between plain lines.
 EVERY_S = 10
@@ -65,6 +72,16 @@ class Progress:
         yield advance
 
     @contextmanager
+    def moving(self) -> Iterator["Moving"]:
+        """Show how much of a table's bytes has been written anew, table by table."""
+        if not self._console.is_terminal:
+            yield Moving(self, None)
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=self._console, transient=True) as bar:
+            yield Moving(self, bar)
+
+    @contextmanager
     def _bar(self, total: int, rate: "Rate") -> Iterator[Advance]:
         columns = (
             TextColumn("looking"),
@@ -98,6 +115,32 @@ class Progress:
         yield advance
 
 
+class Moving:
+    """A bar, or lines, for bytes of one table after another."""
+
+    def __init__(self, progress: Progress, bar: Bar | None) -> None:
+        self._progress = progress
+        self._bar = bar
+        self._task = None if bar is None else bar.add_task("", total=None)
+        self._what, self._size, self._done = "", 0, 0
+        self._said = time.monotonic()
+
+    def begin(self, what: str, size: int) -> None:
+        """From now on `what`, over so many bytes."""
+        self._what, self._size, self._done = what, size, 0
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, total=size, description=what)
+
+    def advance(self, size: int) -> None:
+        """So many bytes more are done."""
+        self._done += size
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=size)
+        elif time.monotonic() - self._said >= EVERY_S:
+            self._said = time.monotonic()
+            self._progress.say(f"{self._what}: {self._done / 1e6:,.0f} of {self._size / 1e6:,.0f} MB")
+
+
 class Rate:
     """Items a second since the first came: the workers' start is no part of their speed."""
 
@@ -114,7 +157,7 @@ class Rate:
 
     def said(self, total: int) -> str:
         """The rate and the time left; nothing until there is something to measure."""
-        return f"{self.per_s:.1f}/s, {_time((total - self.done) / self.per_s)} left" if self.per_s else ""
+        return f"{self.per_s:.1f}/s, {duration((total - self.done) / self.per_s)} left" if self.per_s else ""
 
     @property
     def per_s(self) -> float:
@@ -146,9 +189,5 @@ class VideoRate(Rate):
             parts.append(f"{hours(self._video_s)}{f' of {hours(self._all_s)}' if known else ''} of video")
             parts.append(f"{speed:.1f} times its speed")
             if known:
-                parts.append(f"{_time((self._all_s - self._video_s) / speed)} left")
+                parts.append(f"{duration((self._all_s - self._video_s) / speed)} left")
         return ", ".join(parts)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else hours(seconds)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from pinakes.cluster import gpus, watchdog
 from pinakes.cluster.connection import connected
 from pinakes.cluster.files import share
 from pinakes.cluster.placement import Placement, Pool, place
+from pinakes.jobs.budget import OWN, Budget, said, tariff_in_usd
 from pinakes.jobs.collection_loader import CollectionLoader, model_of
 from pinakes.jobs.committer import Committer
 from pinakes.jobs.errors import SpecError
+from pinakes.jobs.estimating import estimate
 from pinakes.jobs.finish import Finisher
 from pinakes.jobs.listing import Listing, source_url
 from pinakes.jobs.look import Limits
@@ -108,21 +111,30 @@ def plan(
     operators: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
     *,
     progress: Progress | None = None,
+    sample: bool = False,
+    tariff: str = OWN,
     **options: Any,
 ) -> PlanSummary:
-    """What `run` with the same words would do. Writes nothing to the catalogue. Raises as `run` does.
+    """What `run` with the same words would do, how long it would take, and what it would cost by a tariff.
 
-    A model of one's own that is not here yet is fetched: what it is can be told by its files only.
+    Writes nothing to the catalogue. With `sample` it looks at a few items where nothing was metered yet, in a process
+    of its own. A model of one's own that is not here yet is fetched: what it is can be told by its files only. Raises
+    as `run` does.
     """
+    say = (progress or Progress.silent()).say
     spec = spec_of(source, catalog, operators, **options)
-    made, _ = create_operators(spec, (progress or Progress.silent()).say)
+    priced, budget = tariff_in_usd(tariff), Budget(spec.budget)
+    made, device = create_operators(spec, say)
     listing = Listing(spec.source)
     try:
         there: Catalog | None = Catalog(spec.catalog)
     except NoCatalogError:
         there = None
-    with make_plan(listing, source_url(spec.source), made, there, sampling=spec.video.sample) as found:
-        return replace(found.summary, remarks=[remark for one in made.values() for remark in one.remarks()])
+    sampling = spec.video.sample
+    with make_plan(listing, source_url(spec.source), made, there, sampling=sampling, most=budget.most) as found:
+        remarks = [remark for one in made.values() for remark in one.remarks()]
+        expected = estimate(found, made, there, spec, device, priced, sample=sample, report=say)
+        return replace(found.summary, remarks=remarks, estimate=expected)
 
 
 def spec_of(
@@ -163,7 +175,8 @@ def create_operators(
 
 def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunSummary:
     progress = progress or Progress.silent()
-    began = time.monotonic()
+    began, spent_s = time.monotonic(), time.process_time()
+    budget = Budget(spec.budget)
     operators, device = create_operators(spec, progress.say)
     for remark in [remark for one in operators.values() for remark in one.remarks()]:
         progress.say(remark)
@@ -181,15 +194,20 @@ def _run(spec: JobSpec, *, failed_only: bool, progress: Progress | None) -> RunS
     ):
         progress.say(f"listing {source}")
         sampling = spec.video.sample
-        with make_plan(listing, source, operators, catalog, sampling=sampling, failed_only=failed_only) as plan:
+        with make_plan(
+            listing, source, operators, catalog, sampling=sampling, failed_only=failed_only, most=budget.most
+        ) as plan:
             summary = RunSummary(run_id, "finished", catalog.url, plan.summary)
             if plan.summary.due:
                 for one in operators.values():
                     one.fetch(device, progress.say)
-                _look(spec, operators, device, catalog, plan, summary, progress, began, loader)
+                _look(spec, operators, device, catalog, plan, summary, progress, began, spent_s, loader, budget)
+            if plan.summary.beyond and summary.status == "finished":
+                summary.status = "budget"
+            summary.budget = budget.as_dict()
             if loader:
                 progress.say("loading faces into the collection")
-                summary.collection = loader.finish(wait=summary.status == "finished")
+                summary.collection = loader.finish(wait=summary.status != "interrupted")
             summary.seconds = time.monotonic() - began
         record(summary)
     return summary
@@ -204,17 +222,20 @@ def _look(
     summary: RunSummary,
     progress: Progress,
     began: float,
+    spent_s: float,
     loader: CollectionLoader | None,
+    budget: Budget,
 ) -> None:
     """Look at everything that is due and commit it as it comes."""
     sampling = spec.video.sample
     for_videos = video_fingerprints(operators, sampling)
     tables = result_tables(operators, videos=plan.summary.videos > 0)
     fingerprints = [*(one.fingerprint for one in operators.values()), *for_videos.values()]
-    log = catalog.commit_log(summary.run_id, tables, plan.since, fingerprints)
-    committer = Committer(log, spec.commit_every_s, summary)
+    log = catalog.commit_log(summary.run_id, tables, plan.since, fingerprints, spec.job)
+    committer = Committer(log, spec.commit_every_s, summary, spent_s)
     finisher = Finisher(catalog, log, operators, for_videos, sampling, summary)
-    first = 0
+    first = came = 0
+    budget.open(catalog)
     progress.say("starting the workers")
     on_gpus = {name: one for name, one in operators.items() if isinstance(one, DeviceOperator) and device == "cuda"}
     with connected(spec.workers, pixels_travel=bool(on_gpus)) as workers:
@@ -225,7 +246,7 @@ def _look(
             chunks = plan.write_chunks(catalog, summary.run_id, workers, piece)
             job = Job(
                 operators=operators,
-                limits=Limits(max_pixels=int(spec.max_megapixels * 1e6), max_bytes=int(spec.max_megabytes * 1e6)),
+                limits=Limits(spec.max_pixels, spec.max_bytes),
                 time_limit_s=spec.time_limit_s,
                 memory_bytes=int(spec.worker_memory_gb * 2**30) if spec.worker_memory_gb else None,
                 workers=workers,
@@ -242,8 +263,10 @@ def _look(
 
                 def through(chunks: list[Chunk], are_items: bool) -> None:
                     """Look at those chunks, of items or of windows of videos."""
-                    nonlocal first
+                    nonlocal first, came
+                    in_all = None
                     ours = replace(job, workers=min(workers, len(chunks)))
+                    budget.begin()
                     # Closed before Ray is: shut down under a pipeline that still runs, it may end this process without
                     # a word.
                     with closing(look_at(chunks, ours, ours.workers, dog, shared)) as pieces:
@@ -252,7 +275,7 @@ def _look(
                                 summary.start_s, first = time.monotonic() - began, items
                             finished = items if are_items else 0
                             before = summary.video_s
-                            if rows:
+                            if looked := "ledger" in rows:
                                 rows, unfinished = finisher.take(rows)
                                 source.check(rows["ledger"])
                                 committed = committer.add(rows)
@@ -263,9 +286,17 @@ def _look(
                                 dog.done_elsewhere.remote(done)
                             all_s = 0 if are_items else finisher.opened_s
                             advance(finished, summary.total("failed"), summary.video_s - before, all_s)
+                            # Those that come after the stop without any looks were not taken up.
+                            came += in_all is None or looked
+                            in_hand = partial(watchdog.in_hand, dog, came)
+                            if in_all is None and budget.take(committer.usage, summary.video_s, in_hand):
+                                progress.say("at the end of its budget: finishing what is in hand")
+                                in_all = watchdog.stop(dog)
+                            if in_all is not None and came >= in_all:
+                                break
 
                 through(chunks, True)
-                if finisher.windows:
+                if finisher.windows and not budget.reached:
                     finisher.committed(committer.commit())
                     windows = write_windows(catalog, summary.run_id, finisher.windows, len(chunks))
                     through(windows, False)
@@ -277,6 +308,11 @@ def _look(
         finally:
             catalog.storage.remove_folder(plan_folder(summary.run_id))
         committer.commit()
+        log.commit_rest()
+        budget.measure(committer.usage, summary.video_s)
+        if budget.reached and summary.status == "finished":
+            summary.status = "budget"
+        summary.measure(log.measures)
         if summary.start_s:
             summary.per_s = max(0, summary.items - first) / (time.monotonic() - began - summary.start_s)
         if summary.status == "finished":
@@ -330,7 +366,10 @@ def _recorded(
 
     def record(summary: RunSummary) -> None:
         counts = {status: summary.total(status) for status in ("ok", "failed", "skipped")}
-        catalog.record_run({**row, "status": summary.status, "items": summary.items, **counts})
+        stopped = summary.status == "budget" and summary.budget
+        message = f"stopped at its budget of {said(stopped)}: the next run goes on" if stopped else None
+        ended = {"status": summary.status, "items": summary.items, "message": message}
+        catalog.record_run({**row, **ended, **counts})
 
     try:
         yield record

@@ -1,10 +1,11 @@
 """A contact sheet: pictures of a catalogue side by side, with what its tables say was found in them.
 
-Of a video the sheet has one frame: of the first row that was asked for, or from its middle.
+Of a video the sheet has one frame: of the first row that was asked for, or from its middle; or those that a query
+names.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,21 +13,17 @@ from pathlib import PurePosixPath
 from threading import Lock
 from typing import Any
 
-import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import Image, ImageDraw
 
 from pinakes.catalog import Catalog
-from pinakes.catalog.errors import QueryError
-from pinakes.catalog.sql import connect, reading
+from pinakes.jobs.choosing import Chosen, by_condition, by_query
 from pinakes.jobs.drawing import draw_findings
 from pinakes.jobs.errors import SpecError
 from pinakes.jobs.fetch import fetch, opened
-from pinakes.jobs.findings import Finding, findings, has_shapes
+from pinakes.jobs.findings import Finding
 from pinakes.jobs.lettering import Letters
-from pinakes.jobs.show import LIMITS
+from pinakes.jobs.show import LIMITS, as_jpeg
 from pinakes.jobs.stills import clock, frame_at, is_video, length_ms
 from pinakes.jobs.watch import video_content_id
 from pinakes.operators.decode import decode
@@ -59,9 +56,9 @@ class Cell:
     frame_ms: int | None = None  # of a frame of a video
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sheet:
-    """A contact sheet. `matched` counts the items that met the condition, of which it has the first by uri."""
+    """A contact sheet, which a notebook shows. `matched` counts what met the condition: it has the first of these."""
 
     image: Image.Image
     cells: tuple[Cell, ...]
@@ -71,6 +68,12 @@ class Sheet:
         """For a script: the pictures in their order, of a video the frame's time, and why one is not shown."""
         pictures = [{"uri": one.uri, "frame_ms": one.frame_ms, "error": one.why} for one in self.cells]
         return {"pictures": pictures, "matched": self.matched}
+
+    def __repr__(self) -> str:
+        return f"<a sheet of {len(self.cells):,} of {self.matched:,} pictures>"
+
+    def _repr_jpeg_(self) -> bytes:
+        return as_jpeg(self.image)
 
 
 def contact_sheet(catalog: Catalog, count: int, where: str | None = None, table: str = "media") -> Sheet | None:
@@ -82,109 +85,41 @@ def contact_sheet(catalog: Catalog, count: int, where: str | None = None, table:
 
     Raises QueryError for an unknown view or a condition that DuckDB refuses, CorruptCatalogError.
     """
+    _check(count)
+    chosen, matched = by_condition(catalog, count, where, table)
+    return _sheet_of(chosen, matched) if chosen else None
+
+
+def query_sheet(catalog: Catalog, query: str, count: int) -> Sheet:
+    """Up to `count` items that an SQL query returns, in its order and each once: by its column `uri`.
+
+    With a column `frame_ms`, a frame of a video is a picture of its own. Raises QueryError for a query that DuckDB
+    refuses, that has no such column, or names what is not in the catalogue; CorruptCatalogError.
+    """
+    _check(count)
+    chosen, matched = by_query(catalog, query, count)
+    if not chosen:
+        return Sheet(lay_out([], (WIDTH, HEIGHT), 1, "nothing meets the query"), (), 0)
+    return _sheet_of(chosen, matched)
+
+
+def _check(count: int) -> None:
     if not 1 <= count <= MOST:
         raise SpecError(f"a sheet has 1 to {MOST} pictures, not {count}")
-    with connect(catalog) as connection, reading(catalog.url):
-        rows, matched = _choose(connection, count, where, table)
-        chosen = _with_frames(connection, rows)
-        found = _found(connection, chosen)
-    if not chosen:
-        return None
+
+
+def _sheet_of(chosen: Sequence[Chosen], matched: int) -> Sheet:
     with ThreadPoolExecutor(max_workers=4, thread_name_prefix="fetch") as pool:
         pictures = list(pool.map(_picture, chosen))
     cells = []
-    for row, (picture, why) in zip(chosen, pictures, strict=True):
-        own = {name: rows.filter(pc.equal(rows["item_key"], row["item_key"])) for name, rows in found.items()}
-        at = row["frame_ms"]
-        caption = file_name(row["uri"]) if at is None else f"{clock(at)} in {file_name(row['uri'])}"
-        cells.append(Cell(row["uri"], caption, picture, why, tuple(findings(own)), at))
+    for one, (picture, why) in zip(chosen, pictures, strict=True):
+        cells.append(Cell(one.uri, caption_of(one), picture, why, one.found, one.frame_ms))
     return Sheet(lay_out(cells, (WIDTH, HEIGHT), math.ceil(math.sqrt(len(cells)))), tuple(cells), matched)
 
 
-# --- asking
-
-
-def _choose(connection: duckdb.DuckDBPyConnection, count: int, where: str | None, table: str) -> tuple[pa.Table, int]:
-    """Of the items uri, item_key, content_id, and when in a video their first row is; and how many there are in all."""
-    views = _views(connection)
-    if table not in views:
-        raise QueryError(f"there is no table {table!r} to choose from; there are: {', '.join(views)}")
-    rows = connection.view(f"latest_{table}")
-    try:
-        if where is not None:
-            # Taken as one expression: neither another statement nor another clause can stand in it.
-            rows = rows.filter(where)
-        first = "min(frame_ms)" if "frame_ms" in rows.columns else "NULL::BIGINT"
-        spans = {"start_ms", "end_ms"} <= set(rows.columns)
-        start, end = ("min(start_ms)", "arg_min(end_ms, start_ms)") if spans else ("NULL::BIGINT",) * 2
-        chosen = rows.aggregate(
-            "uri, max(item_key) AS item_key, max(content_id) AS content_id, "
-            f"{first} AS frame_ms, {start} AS start_ms, {end} AS end_ms",
-            "uri",
-        )
-        matched = rows.aggregate("count(DISTINCT uri)").fetchall()[0][0]
-        return chosen.order("uri").limit(count).to_arrow_table(), matched
-    except duckdb.Error as error:
-        if where is None:
-            raise
-        said = " ".join(str(error).splitlines()[:2])
-        raise QueryError(f"--where takes one SQL condition on the rows of {table}: {said}") from error
-
-
-def _views(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    found = connection.execute(
-        "SELECT view_name[8:] FROM duckdb_views() WHERE starts_with(view_name, 'latest_') ORDER BY 1"
-    ).fetchall()
-    return [name for (name,) in found]
-
-
-def _with_frames(connection: duckdb.DuckDBPyConnection, chosen: pa.Table) -> list[dict[str, Any]]:
-    """The items, each video among them with the time of the frame that is to stand for it, if one was looked at.
-
-    It is the one that was chosen; or in the stretch that was chosen, else in all of the video, one that was looked at:
-    the first there, or the middle one.
-    """
-    rows: list[dict[str, Any]] = chosen.to_pylist()
-    videos = [row for row in rows if is_video(row["uri"])]
-    middle: dict[str, int] = {}
-    if videos and "frames" in _views(connection):
-        parameters = {name: [row[name] for row in videos] for name in ("item_key", "start_ms", "end_ms")}
-        query = """
-            SELECT item_key, coalesce(
-                min(frame_ms) FILTER (frame_ms >= start_ms AND frame_ms < end_ms),
-                any_value(start_ms), quantile_disc(frame_ms, 0.5)
-            )
-            FROM (SELECT unnest($item_key) AS item_key, unnest($start_ms::BIGINT[]) AS start_ms,
-                         unnest($end_ms::BIGINT[]) AS end_ms)
-            LEFT JOIN latest_frames USING (item_key) GROUP BY item_key
-        """
-        middle = dict(connection.execute(query, parameters).fetchall())
-    for row in rows:
-        if row["frame_ms"] is None and is_video(row["uri"]):
-            row["frame_ms"] = middle.get(row["item_key"], row["start_ms"])
-    return rows
-
-
-def _found(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Mapping[str, Any]]) -> dict[str, pa.Table]:
-    """The current rows of those items in every table whose rows have a place in the picture, or a name and a score.
-
-    Of a video those of the one frame.
-    """
-    tables = {}
-    parameters = {name: [row[name] for row in chosen] for name in ("item_key", "frame_ms")}
-    for table in _views(connection):
-        view = connection.view(f"latest_{table}")
-        schema = view.limit(0).to_arrow_table().schema
-        if "frame_ms" in schema.names and (has_shapes(schema) or {"name", "confidence"} <= set(schema.names)):
-            # The name is quoted, and is that of a folder of the catalogue.
-            name = '"latest_' + table.replace('"', '""') + '"'
-            query = f"""
-                SELECT found.* FROM {name} AS found
-                SEMI JOIN (SELECT unnest($item_key) AS item_key, unnest($frame_ms::BIGINT[]) AS frame_ms) AS chosen
-                ON found.item_key = chosen.item_key AND found.frame_ms IS NOT DISTINCT FROM chosen.frame_ms
-            """
-            tables[table] = connection.sql(query, params=parameters).to_arrow_table()
-    return tables
+def caption_of(one: Chosen) -> str:
+    """The file's name; of a frame its time in front."""
+    return file_name(one.uri) if one.frame_ms is None else f"{clock(one.frame_ms)} in {file_name(one.uri)}"
 
 
 # --- the cells
@@ -220,9 +155,9 @@ def pictures(
         yield None, why
 
 
-def _picture(row: Mapping[str, Any]) -> tuple[Image.Image | None, str | None]:
+def _picture(one: Chosen) -> tuple[Image.Image | None, str | None]:
     """The picture, or the frame of a video, in a cell's size, or why there is none."""
-    ((pixels, why),) = pictures(row["uri"], row["content_id"], [row["frame_ms"]])
+    ((pixels, why),) = pictures(one.uri, one.content_id, [one.frame_ms])
     return None if pixels is None else thumbnail(pixels, (WIDTH, HEIGHT)), why
 
 

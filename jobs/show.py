@@ -36,9 +36,12 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 SMALLEST = 640
 
 
-@dataclass
+@dataclass(repr=False)
 class Shown:
-    """A picture, or a frame, with what was found in it; its long side is under 1920 pixels, the panel not counted."""
+    """A picture, or a frame, with what was found in it; its long side is under 1920 pixels, the panel not counted.
+
+    A notebook shows it.
+    """
 
     uri: str
     image: Image.Image
@@ -49,6 +52,12 @@ class Shown:
     @property
     def findings(self) -> list[Finding]:
         return findings(self.tables)
+
+    def __repr__(self) -> str:
+        return f"<{self.uri}, shown>"
+
+    def _repr_jpeg_(self) -> bytes:
+        return as_jpeg(self.image)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for a script, vectors and pixels left out."""
@@ -179,6 +188,13 @@ def save(image: Image.Image, path: Path) -> None:
     out = io.BytesIO()
     image.save(out, FORMATS[path.suffix.lower()], quality=90)
     path.write_bytes(out.getvalue())
+
+
+def as_jpeg(image: Image.Image) -> bytes:
+    """For a notebook: photos are a fifth as large so as PNG."""
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=88)
+    return out.getvalue()
 
 
 def _picture(url: str) -> Picture:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pinakes.catalog.face_quality import QualityLimits
 from pinakes.cluster.placement import Placement
@@ -33,6 +33,29 @@ class FacesSpec(BaseModel):
     index: dict[str, Any] = Field(default={}, description="type and parameters in Milvus; by size when not given")
 
 
+class BudgetSpec(BaseModel):
+    """What one run may look at, or cost: it stops there, and the next run goes on, with the same budget again.
+
+    Either `usd`, or `images`, `video_minutes` or both. With `images` alone no video is looked at, and the reverse.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    usd: float | None = Field(default=None, gt=0, description="US dollars, by the tariff")
+    tariff: str | None = Field(default=None, min_length=1, description="name or file of a tariff; own when not given")
+    images: int | None = Field(default=None, ge=1, description="stills, at most")
+    video_minutes: float | None = Field(default=None, gt=0, description="minutes of video")
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        units = self.images is not None or self.video_minutes is not None
+        if units == (self.usd is not None):
+            raise ValueError("give usd, or images, video_minutes or both")
+        if self.tariff is not None and units:
+            raise ValueError("tariff goes with usd")
+        return self
+
+
 class JobSpec(BaseModel):
     """A job as its YAML file spells it. Only `operators` and `video` can change an answer, and `device` where they
     leave their precision to it; the rest is where and how.
@@ -48,6 +71,7 @@ class JobSpec(BaseModel):
     )
     video: VideoSpec = Field(default=VideoSpec(), description="how videos are looked at")
     faces: FacesSpec | None = Field(default=None, description="the collection that faces are loaded into")
+    budget: BudgetSpec | None = Field(default=None, description="where one run stops; at the end of its work if none")
     workers: int | None = Field(default=None, ge=1, description="processes that look; one per free core when not given")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="what models of one's own run on: a GPU if there is one, or what is said here"
@@ -80,6 +104,14 @@ class JobSpec(BaseModel):
     def job(self) -> str:
         return self.name or self.source
 
+    @property
+    def max_pixels(self) -> int:
+        return int(self.max_megapixels * 1e6)
+
+    @property
+    def max_bytes(self) -> int:
+        return int(self.max_megabytes * 1e6)
+
 
 def make_spec(**fields: Any) -> JobSpec:
     """A job from its fields. Raises SpecError with one line that says which field is wrong."""
@@ -101,6 +133,8 @@ def read_spec(path: str | Path, **overrides: Any) -> JobSpec:
     folder = path.parent.resolve()
     for field in ("source", "catalog"):
         _from_folder(fields, field, folder)
+    if isinstance(budget := fields.get("budget"), dict) and str(budget.get("tariff")).endswith(".toml"):
+        _from_folder(budget, "tariff", folder)
     for settings in fields["operators"].values() if isinstance(fields.get("operators"), dict) else ():
         # A model may also be an id of the hub, a vocabulary one of our own.
         for field in ("model", "vocabulary") if isinstance(settings, dict) else ():
@@ -122,4 +156,5 @@ def _from_folder(fields: dict[str, Any], field: str, folder: Path) -> None:
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']} (a job has: {', '.join(JobSpec.model_fields)})"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said} (a job has: {', '.join(JobSpec.model_fields)})"

@@ -58,7 +58,8 @@ SCHEMA = pa.schema(
             pa.list_(pa.struct([("name", pa.string()), ("confidence", pa.float32())])),
             "a guess by a model at the expression, the likeliest of seven first; null unless asked for",
         ),
-    ]
+    ],
+    metadata={"description": "a face"},
 )
 
 

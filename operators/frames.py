@@ -11,7 +11,8 @@ SCHEMA = pa.schema(
     [
         pa.field("sampling", pa.string(), metadata={"description": "what it was chosen by: 1fps, keyframes, ..."}),
         pa.field("keyframe", pa.bool_(), metadata={"description": "whether it can be decoded without any other frame"}),
-    ]
+    ],
+    metadata={"description": "a sampled frame of a video"},
 )
 
 

@@ -28,7 +28,8 @@ SCHEMA = pa.schema(
             metadata={"description": "broader names, the nearest first; none where they are not known"},
         ),
         pa.field("categories", pa.list_(pa.string()), metadata={"description": "categories of the label, may be none"}),
-    ]
+    ],
+    metadata={"description": "a label of a picture or frame"},
 )
 
 CLASS_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("name", "ancestors", "categories")])

@@ -33,7 +33,8 @@ SCHEMA = pa.schema(
                 "its offset; null where not said"
             },
         ),
-    ]
+    ],
+    metadata={"description": "an item as read"},
 )
 
 

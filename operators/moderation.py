@@ -65,7 +65,8 @@ SCHEMA = pa.schema(
             NO_BOX,
             metadata={"description": "ratios of the upright picture; null: the model in use judges the whole picture"},
         ),
-    ]
+    ],
+    metadata={"description": "a label of unsafe content"},
 )
 
 

@@ -24,7 +24,8 @@ SCHEMA = pa.schema(
             pa.list_(pa.string()),
             metadata={"description": "broader names, the nearest first; none where they are not known"},
         ),
-    ]
+    ],
+    metadata={"description": "a boxed thing"},
 )
 
 CLASS_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("name", "ancestors")])

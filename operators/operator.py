@@ -63,7 +63,8 @@ EMBEDDINGS = pa.schema(
             nullable=False,
             metadata={"description": "of length 1; compare by cosine, and only with vectors of the same model"},
         ),
-    ]
+    ],
+    metadata={"description": "a vector of a face, or of a picture as a whole"},
 )
 
 #: The first column of every table that `look` returns: the picture's position in the batch.

@@ -83,7 +83,8 @@ SCHEMA = pa.schema(
             pa.float32(),
             metadata={"description": "twice the deviation of luma: 0 is flat, 1 is half black and half white"},
         ),
-    ]
+    ],
+    metadata={"description": "a picture: its colours and how it was taken"},
 )
 
 

@@ -74,7 +74,8 @@ MARKS = pa.schema(
             pa.float32(),
             "0 to 1: of a cut or an edge the model's highest, of black frames the least share of pixels that are black",
         ),
-    ]
+    ],
+    metadata={"description": "what segments are made of, a window of a video at a time"},
 )
 
 SEGMENTS = pa.schema(
@@ -100,7 +101,8 @@ SEGMENTS = pa.schema(
             "0 to 1: of a shot that of the less certain of its two ends, where the video's own are certain; of "
             "black_frames the least share of pixels that are black",
         ),
-    ]
+    ],
+    metadata={"description": "a shot, or a stretch of black, of a video"},
 )
 
 

@@ -30,7 +30,8 @@ SPANS = pa.schema(
         ),
         described("max_confidence", pa.float32(), "the highest of its frames, 0 to 1, as in the table it is from"),
         described("mean_confidence", pa.float32(), "mean over the frames that have it"),
-    ]
+    ],
+    metadata={"description": "a run of frames of a video that show a label"},
 )
 
 

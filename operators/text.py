@@ -37,7 +37,8 @@ SCHEMA = pa.schema(
             pa.list_(POINT),
             metadata={"description": "four corners as ratios, clockwise from where the text begins"},
         ),
-    ]
+    ],
+    metadata={"description": "a line or a word that can be read"},
 )
 
 

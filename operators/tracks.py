@@ -52,7 +52,8 @@ TRACKS = pa.schema(
             pa.list_(_BOX_OF_FRAME),
             "of every frame it is seen in, in order of time: ratios of the upright picture",
         ),
-    ]
+    ],
+    metadata={"description": "a person or a face through a shot of a video"},
 )
 
 

@@ -1,6 +1,6 @@
 """A real S3 server for tests, in a process of its own, so that Ray workers reach it too.
 
-Import both fixtures where they are needed: `from tests.s3 import s3, s3_server`.
+All tests share the server; its buckets are each of one test. The fixtures are in tests/conftest.py.
 """
 
 import os
@@ -87,9 +87,9 @@ def _wait(endpoint: str, server: "subprocess.Popen[bytes]") -> None:
     raise RuntimeError("the S3 server did not answer within a minute")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """The endpoint of a server that lives as long as the test module."""
+    """The endpoint of a server that lives as long as the tests."""
     with serve() as endpoint:
         yield endpoint
 

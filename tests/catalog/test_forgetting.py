@@ -20,7 +20,7 @@ from pinakes.catalog.forgetting import Removed, forget, receipts
 from pinakes.catalog.parts import write_part
 from pinakes.catalog.person_templates import Likeness
 from tests.catalog.face_rows import MODEL, TABLES, Face, add, commit, contents, hexed, holding, numbers, rows_of
-from tests.s3 import Bucket, s3, s3_server  # noqa: F401
+from tests.s3 import Bucket
 
 ANNA, BEN = Face("a.jpg", "anna"), Face("a.jpg", "ben", left=0.5)
 #: What Anna's face is in history: by an earlier attempt, by other settings, and in a copy of the file.
@@ -320,7 +320,7 @@ def test_thousands_of_faces_at_once(tmp_path: Path) -> None:
     assert holding(url, *(one.face_id for one in every[:7000:100])) == set()
 
 
-def test_in_a_bucket(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_in_a_bucket(s3: Bucket, tmp_path: Path) -> None:
     url = f"{s3.url}/catalog"
     commit(url, [ANNA, BEN])
     forget(Catalog(url), face_ids=[ANNA.face_id])

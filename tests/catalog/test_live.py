@@ -20,7 +20,7 @@ from pinakes.catalog.errors import BusyCatalogError
 from pinakes.catalog.storage import Storage
 from pinakes.jobs import run
 from tests.jobs.photos import write_photos
-from tests.s3 import Bucket, s3, s3_server  # noqa: F401
+from tests.s3 import Bucket
 
 SLEEPER = """
 import sys, time
@@ -232,7 +232,7 @@ def test_of_two_that_start_at_once_never_both_go_on(storage: Storage) -> None:
     never_both(storage, 100)
 
 
-def test_the_same_in_a_bucket(s3: Bucket) -> None:  # noqa: F811
+def test_the_same_in_a_bucket(s3: Bucket) -> None:
     storage = Catalog(f"{s3.url}/catalog", create=True).storage
     never_both(storage, 10)
     with live.live(storage, "one"), pytest.raises(BusyCatalogError, match="run one"), live.forgetting(storage, "two"):

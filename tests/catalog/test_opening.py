@@ -2,16 +2,25 @@
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from pinakes.catalog import Catalog
+from pinakes.catalog import Catalog, people_rows
+from pinakes.catalog import catalog as catalog_module
 from pinakes.catalog.errors import CorruptCatalogError, NewerCatalogError, NoCatalogError
+from pinakes.catalog.face_collections import append
+from pinakes.catalog.face_tables import TABLES
+from pinakes.catalog.metering import USAGE
+from pinakes.catalog.schema import OWN_TABLES, result_schema
 from pinakes.catalog.status import status
 from pinakes.jobs import plan
+from pinakes.operators.media import Media
 from tests.faults.committing import drive
-from tests.jobs.small_run import small_jpeg
+from tests.jobs.small_run import small_jpeg, small_run
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -152,3 +161,23 @@ def test_a_file_that_somebody_left_in_the_catalogue_harms_nothing(catalog: Path)
     assert found.tables() == ["colours", "commits", "ledger", "runs", "shapes", "usage"]
     assert found.sql("FROM latest_shapes").num_rows == 28
     assert {table["name"]: table["rows"] for table in status(found)["tables"]}["shapes"] == 28
+
+
+def test_tables_that_describe_their_columns_in_older_words_take_rows(tmp_path: Path, monkeypatch: Any) -> None:
+    def older(schema: pa.Schema) -> pa.Schema:
+        return pa.schema([field.with_metadata({"description": "as it was called once"}) for field in schema])
+
+    with monkeypatch.context() as before:
+        before.setattr(catalog_module, "OWN_TABLES", {name: older(schema) for name, schema in OWN_TABLES.items()})
+        found = Catalog(str(tmp_path), create=True)
+        for name, schema in {**TABLES, "usage": USAGE, "media": result_schema(Media.tables["media"])}.items():
+            found.table(name, older(schema))
+    (tmp_path / "photo.jpg").write_bytes(small_jpeg())
+    small_run(tmp_path / "photo.jpg", tmp_path)
+    assert found.sql("SELECT count(*) AS n FROM usage, latest_media, runs").to_pylist() != [{"n": 0}]
+    row = {"search_id": "0", "searched_at": datetime.now(UTC), "searched_by": "x", "collection": "c", "threshold": 0.5}
+    append(found, "audit", pa.Table.from_pylist([row], schema=TABLES["audit"]))
+    person = {"collection": "c", "person_id": "0", "how": "reference", "recorded_at": datetime.now(UTC)}
+    people_rows.append(found, lambda table: pa.Table.from_pylist([person], schema=TABLES["people"]))
+    people_rows.rewrite(found, "c", lambda rows: pa.concat_tables([rows, rows]))
+    assert found.sql("SELECT count(*) AS n FROM people").to_pylist() == [{"n": 2}]

@@ -1,6 +1,8 @@
 """SQL over a catalogue: what it cannot do, and what the views `latest_*` show."""
 
 import os
+import signal
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,8 @@ from typing import Any
 import pytest
 
 from pinakes.catalog import Catalog, commits
-from pinakes.catalog.errors import QueryError
+from pinakes.catalog.errors import NoTableError, QueryError
+from pinakes.catalog.schema import result_schema
 from pinakes.operators.media import Media
 from pinakes.operators.operator import Operator
 from tests.jobs.small_run import small_jpeg, small_run
@@ -61,6 +64,25 @@ REFUSED = [
     "SET python_enable_replacements = true",
     "SET memory_limit = '1TB'",
     "SET temp_directory = '{folder}/spill'",
+    "SET disabled_filesystems = ''",
+    "PRAGMA profiling_output = '{folder}/profile.json'",
+    "PRAGMA log_query_path = '{folder}/queries.log'",
+    "PRAGMA import_database('{folder}')",
+    "CALL enable_logging(storage = 'file', storage_path = '{folder}/log')",
+    "CALL sqlite_attach('{folder}/other.sqlite')",
+    "CREATE PERSISTENT SECRET stolen (TYPE s3, KEY_ID 'a')",
+    "CREATE TYPE stolen AS ENUM (SELECT content FROM read_text('{secret}'))",
+    "FORCE INSTALL httpfs",
+    "UPDATE EXTENSIONS",
+    "SELECT * FROM duckdb_extensions()",
+    "SELECT * FROM sniff_csv('{secret}')",
+    "SELECT * FROM read_json('{secret}')",
+    "SELECT * FROM read_ndjson_objects('{secret}')",
+    "SELECT * FROM read_duckdb('{folder}/other.duckdb')",
+    "SELECT * FROM parquet_file_metadata('{catalog}/ledger/x.parquet')",
+    "SELECT * FROM query('SELECT * FROM read_text(''{secret}'')')",
+    "SELECT content FROM read_text('/proc/self/environ')",
+    "SELECT getenv('HOME')",
     "SELECT * FROM treasure",
     "INSERT INTO ledger SELECT * FROM ledger",
     "DELETE FROM ledger",
@@ -93,7 +115,7 @@ def test_a_statement_changes_its_own_session_at_most(archive: Path, url: Path) -
     for statement in ("DROP VIEW latest_media", "CREATE OR REPLACE VIEW ledger AS SELECT 1", "CREATE TABLE t (a INT)"):
         rows(url, statement)
     assert len(rows(url, "FROM latest_media")) == len(rows(url, "FROM ledger")) == 3
-    with pytest.raises(QueryError, match="does not exist"):
+    with pytest.raises(QueryError, match="there is no table t in"):
         rows(url, "FROM t")
 
 
@@ -106,6 +128,43 @@ def test_what_does_not_fit_in_memory_goes_to_the_temporary_folder(url: Path, tmp
     (setting,) = rows(url, "SELECT current_setting('temp_directory') AS folder")
     assert setting["folder"].startswith(str(tmp_path / "spill"))
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_query_that_runs_away_ends_with_ctrl_c_and_leaves_no_folder(
+    url: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    Catalog(str(url), create=True)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spill"))
+    (tmp_path / "spill").mkdir()
+    seconds = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
+    seconds.start()
+    with pytest.raises(KeyboardInterrupt):
+        rows(
+            url,
+            "SELECT count(*) FROM range(1000000) AS one, range(100000000) AS other WHERE one.range + other.range <> 3",
+        )
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_a_table_with_any_name_is_a_name_and_no_statement(url: Path, tmp_path: Path) -> None:
+    catalog = Catalog(str(url), create=True)
+    name = f"x\" AS SELECT 1; COPY (SELECT 1) TO '{tmp_path.name}"
+    catalog.table(name, result_schema(Media.tables["media"]))
+    assert rows(url, 'SELECT count(*) AS rows FROM "latest_' + name.replace('"', '""') + '"') == [{"rows": 0}]
+
+
+def test_a_table_that_is_not_there_is_named_with_what_it_would_be_made_from(url: Path) -> None:
+    Catalog(str(url), create=True)
+    for query, tables in (
+        ("FROM objects", ("objects",)),
+        ("FROM latest_faces", ("faces",)),
+        ("FROM latest_people", ("people", "faces")),
+        ("FROM rekognition_labels", ("labels", "objects")),
+        ("FROM labls", ("labls",)),
+    ):
+        with pytest.raises(NoTableError, match="there is no table") as error:
+            rows(url, query)
+        assert error.value.tables == tables
 
 
 def test_a_changed_file_supersedes_itself(archive: Path, url: Path) -> None:

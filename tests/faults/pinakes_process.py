@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -126,6 +127,8 @@ class Run:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                # What a shell starts in the background ignores it, and so would a child of that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def ended(self) -> int:

@@ -22,7 +22,7 @@ from pinakes.jobs.rows import result_tables
 from pinakes.jobs.summary import RunSummary
 from pinakes.operators import models
 from pinakes.operators.decode import single_thread
-from pinakes.operators.operator import Operator, create
+from pinakes.operators.operator import Operator, Sampling, create
 
 LIMITS = Limits(max_pixels=300_000_000, max_bytes=512_000_000)
 
@@ -65,11 +65,16 @@ def small_jpeg(seed: int = 0) -> bytes:
 
 
 def small_run(
-    source: Path, url: Path, operators: Mapping[str, Operator] | None = None, *, failed_only: bool = False
+    source: Path,
+    url: Path,
+    operators: Mapping[str, Operator] | None = None,
+    *,
+    failed_only: bool = False,
+    sampling: Sampling = "1fps",
 ) -> PlanSummary:
     """Look at what is due in the source and commit it. The operators are loaded; `media` alone when not given."""
     operators = operators or {"media": create("media")}
-    videos = video_fingerprints(operators, "1fps")
+    videos = video_fingerprints(operators, sampling)
     catalog = Catalog(str(url), create=True)
     catalog.finish()
     run_id = new_run_id()
@@ -81,13 +86,15 @@ def small_run(
     run["operators"] = json.dumps(prints)
     run |= {"run_id": run_id, "job": "small", "source": source_url(str(source)), "host": "here"}
     catalog.record_run({**run, "status": "started"})
-    with make_plan(Listing(str(source)), run["source"], operators, catalog, failed_only=failed_only) as plan:
+    with make_plan(
+        Listing(str(source)), run["source"], operators, catalog, sampling=sampling, failed_only=failed_only
+    ) as plan:
         tables = result_tables(operators, videos=plan.summary.videos > 0)
         log = catalog.commit_log(run_id, tables, plan.since)
         finisher = Finisher(
-            catalog, log, operators, videos, "1fps", RunSummary(run_id, "finished", str(url), plan.summary)
+            catalog, log, operators, videos, sampling, RunSummary(run_id, "finished", str(url), plan.summary)
         )
-        looker = Looker(operators, LIMITS, lambda positions: None)
+        looker = Looker(operators, LIMITS, lambda positions: None, sampling=sampling)
 
         def look(chunks: list[Chunk]) -> None:
             for chunk in chunks:

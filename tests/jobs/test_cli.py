@@ -1,4 +1,4 @@
-"""The command `pinakes` as its users meet it: a process, its exit code, its answer and its one line of error."""
+"""The command `pinakes` as its users meet it: its exit code, its answer and its one line of error."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +17,10 @@ import pytest
 
 from pinakes.catalog import Catalog
 from pinakes.operators import models
+from tests.cluster.nodes import cluster
 from tests.faults.committing import drive
+from tests.jobs.command import PINAKES, here, pinakes, refused
 from tests.jobs.small_run import loaded, small_jpeg, small_run, stop_sign
-
-PINAKES = Path(sys.executable).with_name("pinakes")
-
-
-def pinakes(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PINAKES, *map(str, words)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
-        timeout=240,
-    )
-
-
-def refused(code: int, *words: object, cwd: Path | None = None, **environment: str) -> str:
-    """The only line that a command says before it ends with that code."""
-    done = pinakes(*words, cwd=cwd, **environment)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +37,13 @@ def url(archive: Path) -> Path:
     """A catalogue of it; only read."""
     small_run(archive, archive.parent / "catalog", loaded("media", "labels", "objects"))
     return archive.parent / "catalog"
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[dict[str, str]]:
+    """The environment of runs that find a Ray of two cores running."""
+    with cluster(num_cpus=2) as made:
+        yield {"RAY_ADDRESS": made.address}
 
 
 # --- words
@@ -78,7 +64,7 @@ assert not heavy, heavy
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "Usage: pinakes" in done.stdout
-    said = pinakes("--help").stdout
+    said = here("--help").stdout
     for command in ("run", "retry", "plan", "status", "sql", "models"):
         assert f"  {command} " in said
     assert "Exit codes" in said
@@ -101,8 +87,17 @@ def test_unknown_words_are_named(words: list[str], named: str) -> None:
     assert "--help" in line
 
 
+def test_a_process_ends_with_the_code_and_the_line(tmp_path: Path) -> None:
+    """The other tests ask for most of that in this process."""
+    for code, words in ((2, ["run"]), (2, ["plan", "x"]), (1, ["status", "--catalog", tmp_path])):
+        done = pinakes(*words)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert done.stderr == here(*words).stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_no_words_at_all_are_answered_with_the_help() -> None:
-    assert pinakes().stderr.rstrip() == pinakes("--help").stdout.rstrip()
+    assert pinakes().stderr.rstrip() == here("--help").stdout.rstrip()
 
 
 def test_unknown_operators_fields_and_settings_are_answered_with_those_there_are(archive: Path, tmp_path: Path) -> None:
@@ -163,7 +158,7 @@ def test_what_is_missing_newer_or_broken_is_said_in_one_line(archive: Path, tmp_
     for words in (["plan", *source], ["status"], ["sql", "FROM ledger"]):
         assert "ledger" in refused(1, *words, "--catalog", catalog)
     assert "selec" in refused(1, "sql", "selec 1", "--catalog", catalog)
-    done = pinakes("run", *source, "--catalog", catalog)
+    done = here("run", *source, "--catalog", catalog)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "ledger" in line and line.startswith("pinakes: ")]
     assert "Traceback" not in done.stderr
@@ -216,7 +211,7 @@ def versions(url: Path) -> dict[str, int]:
 
 
 @pytest.mark.timeout(240)
-def test_an_archive_with_all_sorts_of_files(tmp_path: Path) -> None:
+def test_an_archive_with_all_sorts_of_files(tmp_path: Path, ray: dict[str, str]) -> None:
     folder, url = tmp_path / "archive", tmp_path / "catalog"
     folder.mkdir()
     good = ["plain.jpg", "two words.jpg", "é ü 猫.jpg", "[brackets] #1 100%.jpg", "UPPER.JPEG", "no suffix"]
@@ -246,8 +241,8 @@ def test_an_archive_with_all_sorts_of_files(tmp_path: Path) -> None:
         (folder / "secret.jpg").chmod(0)
         expected["secret.jpg"] = "permission_denied"
 
-    words = (folder, "--catalog", url, "--operators", "media,labels", "--json")
-    done = pinakes("run", *words)
+    words = (folder, "--catalog", url, "--operators", "media,properties", "--workers", 1, "--json")
+    done = pinakes("run", *words, **ray)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     summary = json.loads(done.stdout)
@@ -260,9 +255,9 @@ def test_an_archive_with_all_sorts_of_files(tmp_path: Path) -> None:
     assert codes == {
         (name, operator): code
         for name, code in {**dict.fromkeys(good), **expected}.items()
-        for operator in ("media", "labels")
+        for operator in ("media", "properties")
     }
-    failures = json.loads(pinakes("status", "--catalog", url, "--json").stdout)["failures"]
+    failures = json.loads(here("status", "--catalog", url, "--json").stdout)["failures"]
     told: dict[str, int] = {}
     for row in failures:
         assert row["message"]
@@ -272,7 +267,7 @@ def test_an_archive_with_all_sorts_of_files(tmp_path: Path) -> None:
 
     # Again: nothing to look at, and nothing written but that there was a run.
     before = versions(url)
-    done = pinakes("run", *words[:-1])
+    done = here("run", *words[:-1])
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
     assert done.stdout.startswith("nothing to look at")
     assert "pinakes retry" in done.stdout
@@ -280,21 +275,22 @@ def test_an_archive_with_all_sorts_of_files(tmp_path: Path) -> None:
 
     # What failed, and nothing else.
     (folder / "new.jpg").write_bytes(small_jpeg(99))
-    done = pinakes("retry", "--catalog", url, "--json")
+    done = pinakes("retry", "--catalog", url, "--workers", 1, "--json", **ray)
     assert done.returncode == 3, done.stderr
     summary = json.loads(done.stdout)
     assert summary["plan"]["new"] == 1
     assert summary["items"] == len(expected) - 1
-    assert summary["looks"]["labels"] == {"failed": len(expected) - 1}
+    assert summary["looks"]["properties"] == {"failed": len(expected) - 1}
 
 
 @pytest.mark.timeout(300)
-def test_broken_pictures_of_the_world(tmp_path: Path) -> None:
+def test_broken_pictures_of_the_world(tmp_path: Path, ray: dict[str, str]) -> None:
     if not os.environ.get("PINAKES_EVAL"):
         pytest.skip("PINAKES_EVAL is not set")
     folder = Path(os.environ["PINAKES_EVAL"]) / "broken"
     items = sum(1 for path in folder.rglob("*") if path.is_file())
-    done = pinakes("run", folder, "--catalog", tmp_path / "catalog", "--operators", "media,labels,objects", "--json")
+    words = (folder, "--catalog", tmp_path / "catalog", "--operators", "media,labels,objects", "--json")
+    done = pinakes("run", *words, **ray)
     assert done.returncode == 3, done.stderr
     summary = json.loads(done.stdout)
     assert summary["status"] == "finished"
@@ -324,16 +320,16 @@ def test_answers_for_other_programs(url: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [json.loads(line) for line in done.stdout.splitlines()] == rows
 
-    table = list(csv.DictReader(io.StringIO(pinakes("sql", query, "--csv", PINAKES_CATALOG=str(url)).stdout)))
+    table = list(csv.DictReader(io.StringIO(here("sql", query, "--csv", PINAKES_CATALOG=str(url)).stdout)))
     assert [row["photo"] for row in table] == [row["photo"] for row in rows]
     assert [json.loads(row["ancestors"]) for row in table] == [row["ancestors"] for row in rows]
     assert [float(row["confidence"]) for row in table] == pytest.approx([row["confidence"] for row in rows])
 
-    done = pinakes("sql", query, "--catalog", url, "--output", "answer.parquet", cwd=tmp_path)
+    done = here("sql", query, "--catalog", url, "--output", "answer.parquet", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert pq.read_table(tmp_path / "answer.parquet").to_pylist() == rows
 
-    boxes = pinakes("sql", "SELECT name, box FROM latest_objects", "--catalog", url, "--csv").stdout
+    boxes = here("sql", "SELECT name, box FROM latest_objects", "--catalog", url, "--csv").stdout
     (box,) = csv.DictReader(io.StringIO(boxes))
     assert json.loads(box["box"]).keys() == {"left", "top", "width", "height"}
 
@@ -341,19 +337,19 @@ def test_answers_for_other_programs(url: Path, tmp_path: Path) -> None:
 def test_awkward_answers(url: Path, tmp_path: Path) -> None:
     query = """SELECT 'a "quoted", [red]text[/red]' AS text, NULL AS nothing, TIMESTAMP '2024-02-03 04:05:06' AS at,
                1.5::DECIMAL(9, 2) AS price, [1, 2] AS list, {'a': [true, NULL]} AS struct, 'x'::BLOB AS bytes"""
-    shown = pinakes("sql", query, "--catalog", url).stdout
+    shown = here("sql", query, "--catalog", url).stdout
     assert "[red]text[/red]" in shown
-    found = json.loads(pinakes("sql", query, "--catalog", url, "--json").stdout)
+    found = json.loads(here("sql", query, "--catalog", url, "--json").stdout)
     assert found["text"] == 'a "quoted", [red]text[/red]'
     assert (found["nothing"], found["list"], found["struct"]) == (None, [1, 2], {"a": [True, None]})
-    (row,) = csv.DictReader(io.StringIO(pinakes("sql", query, "--catalog", url, "--csv").stdout))
+    (row,) = csv.DictReader(io.StringIO(here("sql", query, "--catalog", url, "--csv").stdout))
     assert row["text"] == 'a "quoted", [red]text[/red]'
     assert (row["nothing"], json.loads(row["list"]), json.loads(row["struct"])) == ("", [1, 2], {"a": [True, None]})
 
     empty = "SELECT * FROM latest_labels WHERE false"
     for form in ([], ["--csv"], ["--json"], ["--output", str(tmp_path / "empty.parquet")]):
-        assert pinakes("sql", empty, "--catalog", url, *form).returncode == 0
-    assert "ancestors" in pinakes("sql", empty, "--catalog", url, "--csv").stdout
+        assert here("sql", empty, "--catalog", url, *form).returncode == 0
+    assert "ancestors" in here("sql", empty, "--catalog", url, "--csv").stdout
     line = refused(1, "sql", "SELECT 1", "--catalog", url, "--output", tmp_path / "no" / "such" / "folder.parquet")
     assert "folder.parquet" in line
 
@@ -369,19 +365,19 @@ def test_an_answer_that_nobody_reads_to_its_end(url: Path) -> None:
 
 
 def test_status_and_plan_in_words(archive: Path, url: Path) -> None:
-    said = pinakes("status", "--catalog", url)
+    said = here("status", "--catalog", url)
     assert (said.returncode, said.stderr) == (0, "")
     assert "labels" in said.stdout
     assert "no failures" in said.stdout
-    said = pinakes("plan", archive, "--catalog", url, "--operators", "media")
+    said = here("plan", archive, "--catalog", url, "--operators", "media")
     assert (said.returncode, said.stderr) == (0, "")
     assert "nothing to do" in said.stdout
 
 
 def test_the_models_are_listed(tmp_path: Path) -> None:
-    there = json.loads(pinakes("models", "--json").stdout)
+    there = json.loads(here("models", "--json").stdout)
     assert {row["model"] for row in there} == {entry.name for entry in models.entries()}
     assert all(row["licence"] for row in there)
-    empty = json.loads(pinakes("models", "--json", PINAKES_CACHE=str(tmp_path)).stdout)
+    empty = json.loads(here("models", "--json", PINAKES_CACHE=str(tmp_path)).stdout)
     assert {row["here"] for row in empty} == {"no"}
     assert "there is no model" in refused(1, "models", "pull", "no-such-model")

@@ -15,9 +15,9 @@ from pinakes.jobs.cli import app
 from pinakes.operators import models
 from pinakes.operators.operator import create
 from tests.drawings import drawn_faces
+from tests.jobs.command import pinakes, refused
 from tests.jobs.photos import write_photos
 from tests.jobs.small_run import small_run
-from tests.jobs.test_cli import pinakes, refused
 
 
 @pytest.fixture(scope="module")

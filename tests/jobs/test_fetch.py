@@ -11,9 +11,7 @@ import pytest
 from pinakes.jobs import fetch as module
 from pinakes.jobs.fetch import TRIES, fetch
 from pinakes.operators.errors import ErrorCode, MediaError
-from tests.s3 import Bucket, s3, s3_server
-
-__all__ = ["s3", "s3_server"]
+from tests.s3 import Bucket
 
 MANY = 1_000_000
 

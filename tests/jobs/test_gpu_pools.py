@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from pinakes.catalog import Catalog
-from pinakes.operators.decode import decode
+from pinakes.jobs.running import create_operators
+from pinakes.jobs.spec import make_spec
+from pinakes.operators.decode import decode, single_thread
 from tests import tiny_models
 from tests.cluster.nodes import install_operator
 from tests.films import write_film
 from tests.jobs.photos import write_photos
-from tests.jobs.small_run import small_jpeg, stop_sign
+from tests.jobs.small_run import small_jpeg, small_run, stop_sign
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,7 +117,11 @@ print(json.dumps(run(job.pop("source"), job.pop("catalog"), job.pop("operators")
 
 @pytest.fixture
 def job(tmp_path: Path) -> Any:
-    """A function: run a job over forty pictures and one broken file; its summary."""
+    """A function: run a job over forty pictures and one broken file in `tmp_path`; its summary."""
+    return job_in(tmp_path)
+
+
+def job_in(tmp_path: Path) -> Any:
     write_photos(tmp_path / "photos", 40)
     (tmp_path / "photos" / "broken.jpg").write_bytes(stop_sign()[:2000])
     operators = {"first": "pools:Where", "second": "pools:Second", "crash": "pools:Crash", "slow": "pools:Slow"}
@@ -145,11 +151,18 @@ def rows(folder: Path, table: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.timeout(180)
-def test_pools_of_their_own_share_the_gpus(job: Any, tmp_path: Path) -> None:
-    summary = job(["first", "second"], placement="fan-out")
+@pytest.fixture(scope="module")
+def fanned_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder and the summary of a run with three pools; a picture kills the processes of the operator `crash`."""
+    folder = tmp_path_factory.mktemp("fanned-out")
+    return folder, job_in(folder)(["first", "second", "crash"], placement="fan-out")
+
+
+@pytest.mark.timeout(240)
+def test_pools_of_their_own_share_the_gpus(fanned_out: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = fanned_out
     assert summary["looks"]["first"] == summary["looks"]["second"] == {"ok": 40, "failed": 1}
-    first, second = rows(tmp_path, "first"), rows(tmp_path, "second")
+    first, second = rows(folder, "first"), rows(folder, "second")
     for found in (first, second):
         assert len({row["uri"] for row in found}) == len(found) == 40
         assert {row["gpu"] for row in found} <= {"0", "1"}
@@ -172,9 +185,10 @@ def test_together_they_are_in_one_process_a_gpu(job: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(240)
-def test_a_picture_that_kills_its_process_on_the_gpu_fails_alone(job: Any, tmp_path: Path) -> None:
-    assert job(["crash"])["looks"]["crash"] == {"ok": 39, "failed": 2}
-    catalog = Catalog(str(tmp_path / "catalog"))
+def test_a_picture_that_kills_its_process_on_the_gpu_fails_alone(fanned_out: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = fanned_out
+    assert summary["looks"]["crash"] == {"ok": 39, "failed": 2}
+    catalog = Catalog(str(folder / "catalog"))
     ledger = catalog.sql("SELECT uri, status, error_code FROM ledger WHERE operator = 'crash'").to_pylist()
     assert len({row["uri"] for row in ledger}) == len(ledger) == 41
     failed = {Path(row["uri"]).name: row["error_code"] for row in ledger if row["status"] == "failed"}
@@ -195,7 +209,7 @@ def test_what_is_prepared_waits_for_the_gpus_within_bounds(job: Any, tmp_path: P
     assert 8 <= most <= 250
 
 
-#: Runs real models through pools on logical GPUs, or without; they compute on the CPU either way.
+#: Runs real models through pools on logical GPUs; they compute on the CPU.
 _MODELS = """
 import json, sys
 import ray
@@ -203,54 +217,61 @@ ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, object_store_memory=20
 from dataclasses import replace
 from pinakes.cluster.placement import place
 from pinakes.jobs import running
-from pinakes.jobs import pipeline
 job = json.loads(sys.argv[1])
 real = running.look_at
 def through_pools(chunks, made, *arguments):
     names = [name for name in ("labels", "objects", "embeddings") if name in made.operators]
-    pools = place({name: 1_000_000_000 for name in names}, 1, 80_000_000_000, job["placement"])
+    pools = place({name: 1_000_000_000 for name in names}, 1, 80_000_000_000, "fan-out")
     return real(chunks, replace(made, pools=pools, piece=24), *arguments)
-if job["placement"]:
-    running.look_at = through_pools
+running.look_at = through_pools
 words = job["source"], job["catalog"], job["operators"]
-print(json.dumps(running.run(*words, device="cpu", video={"sample": "keyframes"}).as_dict()))
+print(json.dumps(running.run(*words, workers=1, device="cpu", video={"sample": "keyframes"}).as_dict()))
 """
 
 
 @pytest.mark.timeout(280)
 def test_models_answer_in_pools_as_they_do_beside_the_decoder(tmp_path: Path) -> None:
-    write_photos(tmp_path / "photos", 30)
-    (tmp_path / "photos" / "sign.jpg").write_bytes(stop_sign())
-    write_film(tmp_path / "photos" / "short.mp4", 3)
-    write_film(tmp_path / "photos" / "long.mp4", 320, fps=1, size=(96, 64), gop=10)  # two windows
-    operators = {
+    photos = tmp_path / "photos"
+    write_photos(photos, 30)
+    (photos / "sign.jpg").write_bytes(stop_sign())
+    write_film(photos / "short.mp4", 3)
+    write_film(photos / "long.mp4", 320, fps=1, size=(96, 64), gop=10)  # two windows
+    settings: dict[str, dict[str, Any]] = {
         "labels": {"model": str(tiny_models.make("clip", tmp_path / "clip")), "vocabulary": "coco"},
         "objects": {"model": str(tiny_models.make("yolos", tmp_path / "yolos")), "min_confidence": 0.1},
         "embeddings": {"model": str(tiny_models.make("dinov2", tmp_path / "dinov2"))},
         "properties": {},
     }
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for placement in ("", "fan-out"):
-        words = {"source": str(tmp_path / "photos"), "catalog": str(tmp_path / f"catalog{placement}")}
-        done = subprocess.run(
-            [sys.executable, "-c", _MODELS, json.dumps({**words, "operators": operators, "placement": placement})],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        catalog = Catalog(words["catalog"])
-        found[placement] = {
-            table: catalog.sql(f"SELECT * EXCLUDE (run_id, n) FROM {table} ORDER BY ALL").to_pylist()
-            for table in ("labels", "objects", "embeddings", "properties", "frames", "spans")
-        }
-        ledger = catalog.sql("SELECT operator, status, sum(results) AS rows FROM ledger GROUP BY ALL ORDER BY ALL")
-        found[placement]["ledger"] = ledger.to_pylist()
-    for table, expected in found[""].items():
+    beside, pools = tmp_path / "beside", tmp_path / "pools"
+    operators, device = create_operators(
+        make_spec(source=str(photos), operators=settings, catalog=str(beside), device="cpu")
+    )
+    single_thread()
+    for one in operators.values():
+        one.fetch(device)
+        one.load()
+    small_run(photos, beside, operators, sampling="keyframes")
+    words = {"source": str(photos), "catalog": str(pools), "operators": settings}
+    command = [sys.executable, "-c", _MODELS, json.dumps(words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for table, expected in answers(beside).items():
         assert len(expected) >= (1 if table == "spans" else 5)
-        assert len(found["fan-out"][table]) == len(expected)
-        for ours, theirs in zip(found["fan-out"][table], expected, strict=True):
+        found = answers(pools)[table]
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
             # Batches of other sizes are added up in another order.
             near = dict.fromkeys(("confidence", "vector", "max_confidence", "mean_confidence"), 1e-4)
             for name, value in theirs.items():
                 assert ours[name] == (pytest.approx(value, abs=near[name]) if name in near else value), (table, name)
+
+
+def answers(url: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every table, and how many of each operator the ledger says there are."""
+    catalog = Catalog(str(url))
+    found: dict[str, list[dict[str, Any]]] = {
+        table: catalog.sql(f"SELECT * EXCLUDE (run_id, n) FROM {table} ORDER BY ALL").to_pylist()
+        for table in ("labels", "objects", "embeddings", "properties", "frames", "spans")
+    }
+    ledger = catalog.sql("SELECT operator, status, sum(results) AS rows FROM ledger GROUP BY ALL ORDER BY ALL")
+    return {**found, "ledger": ledger.to_pylist()}

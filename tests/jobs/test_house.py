@@ -26,6 +26,7 @@ DISTRIBUTION = {
     "faiss": "faiss-cpu",
     "grpc": "pymilvus",
     "milvus_lite": "milvus-lite",
+    "nbformat": "nbclient",
 }
 #: Of the extras `torch` and `cuda`.
 EXTRA = {"torch", "transformers", "huggingface_hub", "safetensors", "scipy", "sentencepiece", "onnxruntime"}
@@ -73,7 +74,7 @@ def test_what_is_imported_is_declared() -> None:
 
     extras = project["optional-dependencies"]
     declared = names(project["dependencies"]) | names(extras["torch"]) | names(extras["cuda"])
-    in_tests = declared | names(extras["dev"]) | names(extras["benchmark"])
+    in_tests = declared | names(extras["dev"]) | names(extras["benchmark"]) | names(extras["notebooks"])
     for paths, known in ((SOURCES, declared), (TESTS, in_tests)):
         for path in paths:
             for module in imports(path):

@@ -9,9 +9,7 @@ import pytest
 
 from pinakes.jobs.errors import SourceError
 from pinakes.jobs.listing import LISTING_SCHEMA, Listing
-from tests.s3 import Bucket, s3, s3_server
-
-__all__ = ["s3", "s3_server"]
+from tests.s3 import Bucket
 
 
 def listed(source: object) -> list[dict[str, object]]:

@@ -12,8 +12,8 @@ import yaml
 
 from pinakes.catalog import Catalog
 from tests import tiny_models
+from tests.jobs.command import here, pinakes, refused
 from tests.jobs.photos import write_photos
-from tests.jobs.test_cli import pinakes, refused
 
 #: Nobody listens there.
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(home: Path) -> dict[str, str]:
-    return {"PINAKES_CACHE": str(home / "cache"), **NO_HUB}
+    return {"PINAKES_CACHE": str(home / "cache")}
 
 
 def job(home: Path, operators: dict[str, Any], name: str = "job", **fields: Any) -> Path:
@@ -50,8 +50,8 @@ EVERY: dict[str, Any] = {
 
 @pytest.mark.timeout(280)
 def test_a_job_with_models_in_folders_beside_it(home: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    path = job(home, EVERY)
-    planned = json.loads(pinakes("plan", path, "--json", cwd=tmp_path, **environment).stdout)
+    path = job(home, EVERY, workers=1)
+    planned = json.loads(here("plan", path, "--json", cwd=tmp_path, **environment).stdout)
     assert planned["due"] == 12
     (remark,) = planned["remarks"]
     assert "3 words by clip@" in remark
@@ -78,10 +78,10 @@ def test_a_job_with_models_in_folders_beside_it(home: Path, environment: dict[st
     moved = {**EVERY, "labels": {**EVERY["labels"], "model": "moved/clip"}}
     try:
         path = job(home, moved)
-        planned = json.loads(pinakes("plan", path, "--json", cwd=tmp_path, **environment).stdout)
+        planned = json.loads(here("plan", path, "--json", cwd=tmp_path, **environment).stdout)
         assert planned["done"] == 12
         (home / "words.txt").write_text("dog\nred barn\nnoise\ncat\n")
-        planned = json.loads(pinakes("plan", path, "--json", cwd=tmp_path, **environment).stdout)
+        planned = json.loads(here("plan", path, "--json", cwd=tmp_path, **environment).stdout)
         assert planned["looks"] == {"labels": 12}
     finally:
         (home / "moved" / "clip").rename(home / "clip")
@@ -90,7 +90,7 @@ def test_a_job_with_models_in_folders_beside_it(home: Path, environment: dict[st
 
 def test_a_job_can_be_tried_on_one_picture(home: Path, environment: dict[str, str], tmp_path: Path) -> None:
     path, picture = job(home, EVERY, "tried"), home / "photos" / "0003.jpg"
-    done = pinakes("show", picture, "--job", path, "--json", cwd=tmp_path, **environment)
+    done = here("show", picture, "--job", path, "--json", cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     tables = json.loads(done.stdout)["tables"]
     assert tables["labels"]
@@ -100,7 +100,7 @@ def test_a_job_can_be_tried_on_one_picture(home: Path, environment: dict[str, st
         "red barn",
     }
     assert set(tables) == {"labels", "objects", "embeddings"}
-    done = pinakes("show", picture, "--job", path, "--operators", "labels", "--json", cwd=tmp_path, **environment)
+    done = here("show", picture, "--job", path, "--operators", "labels", "--json", cwd=tmp_path, **environment)
     assert json.loads(done.stdout)["tables"] == {"labels": tables["labels"]}
     assert "--job" in refused(2, "show", "--grid", 4, "--job", path, **environment)
 
@@ -119,7 +119,6 @@ def test_a_gpu_that_is_not_there_is_an_error_before_any_work(home: Path, environ
 
 def test_what_cannot_be_had_or_used_is_said_in_one_line(home: Path, environment: dict[str, str]) -> None:
     for operators, code, said in (
-        ({"labels": {"model": "someone/some-model"}}, 1, "pinakes models pull someone/some-model --to DIR"),
         ({"labels": {"model": "./nowhere"}}, 1, "nowhere"),
         ({"labels": {"model": "yolos"}}, 2, "is not an image classifier"),
         ({"labels": {"model": "vit", "revision": "main"}}, 1, "revision"),
@@ -129,6 +128,12 @@ def test_what_cannot_be_had_or_used_is_said_in_one_line(home: Path, environment:
     ):
         path = job(home, operators, "wrong", catalog="never")
         assert said in refused(code, "run", path, **environment)
+    # The hub's library asks for its address when it is imported.
+    path = job(home, {"labels": {"model": "someone/some-model"}}, "wrong", catalog="never")
+    done = pinakes("run", path, **environment, **NO_HUB)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "pinakes models pull someone/some-model --to DIR" in line
     assert not (home / "never").exists()
 
 
@@ -136,7 +141,10 @@ def test_without_torch_one_is_told_what_to_install(home: Path, environment: dict
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
     without = {**environment, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     path = job(home, {"labels": {"model": "vit"}}, "without", catalog="never")
-    assert "pip install 'pinakes[torch]'" in refused(2, "plan", path, **without)
+    done = pinakes("plan", path, **without)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'pinakes[torch]'" in line
     # Whoever has no models of one's own needs none of it.
     path = job(home, {"properties": {}}, "without", catalog="never")
     assert pinakes("plan", path, **without).returncode == 0

@@ -194,7 +194,7 @@ def test_plan_status_and_sql_touch_nothing(archive: Path, url: Path, monkeypatch
     # The plan counts what is in the log and in no table yet.
     assert planned(archive, url) == {"done": 5}
     for words in (
-        ("plan", str(archive), "--operators", "media,labels"),
+        ("plan", str(archive), "--operators", "media,labels", "--no-sample"),
         ("status",),
         ("sql", "SELECT count(*) AS looks FROM ledger"),
     ):

@@ -46,3 +46,11 @@ def test_of_videos_their_hours_and_how_much_quicker_than_they_play(shown: io.Str
     assert second.endswith(" left")
     assert re.match("3 of 3 items, [0-9.]+/s, 2.00 h of video, [0-9.]+ times its speed, ", third)
     assert third.endswith("1 failed")
+
+
+def test_of_tables_their_bytes(shown: io.StringIO) -> None:
+    with Progress(Console(file=shown, width=200)).moving() as moving:
+        moving.begin("labels", 300_000_000)
+        moving.advance(100_000_000)
+        moving.advance(200_000_000)
+    assert lines(shown) == ["labels: 100 of 300 MB", "labels: 300 of 300 MB"]

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import boto3
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from s3fs import S3FileSystem
 
 from pinakes.jobs import fetch
 from pinakes.jobs.errors import SourceError
@@ -21,47 +21,56 @@ from pinakes.jobs.look import Looker
 from pinakes.jobs.rows import WORK
 from pinakes.jobs.source_watch import DOUBTFUL, SourceWatch
 from pinakes.operators.operator import create
-from tests.cluster.nodes import FREE, NEVER_S, Gate, wait
+from tests.cluster.nodes import FREE, NEVER_S, Gate, cluster, wait
+from tests.jobs.command import PINAKES, here, pinakes
 from tests.jobs.photos import write_photos
 from tests.jobs.small_run import LIMITS, small_jpeg
-from tests.s3 import Bucket, s3, s3_server
+from tests.s3 import Bucket, environment
 
-__all__ = ["s3", "s3_server"]
-
-PINAKES = Path(sys.executable).with_name("pinakes")
 PHOTOS = 12
 
 
-def pinakes(*words: object, code: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """The command, which must end with that exit code."""
-    done = subprocess.run(
-        [PINAKES, *map(str, words)], env={**os.environ, **environment}, capture_output=True, text=True, timeout=NEVER_S
+@pytest.fixture(scope="module")
+def ray(s3_server: str) -> Iterator[dict[str, str]]:
+    """The environment of runs that find a Ray running, whose workers reach the server."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(s3_server).items():
+            patch.setenv(name, value)
+        with cluster() as made:
+            yield {"RAY_ADDRESS": made.address}
+
+
+def run(source: object, catalog: object, ray: dict[str, str], code: int = 0) -> dict[str, object]:
+    """What `run` says of a job with one worker and the operator `media`."""
+    return said(
+        pinakes("run", source, "--catalog", catalog, "--operators", "media", "--workers", 1, "--json", **ray), code
     )
+
+
+def said(done: "subprocess.CompletedProcess[str]", code: int = 0) -> Any:
+    """The answer of a command, which must end with that exit code."""
     assert done.returncode == code, done.stdout + done.stderr
     assert "\x1b" not in done.stderr, "colours are for terminals"
-    return done
-
-
-def run(source: object, catalog: object, *words: str, code: int = 0) -> dict[str, object]:
-    """What `run` says of a job with one worker and the operator `media`."""
-    said = pinakes(
-        "run", source, "--catalog", catalog, "--operators", "media", "--workers", 1, "--json", *words, code=code
-    )
-    summary: dict[str, object] = json.loads(said.stdout)
-    return summary
+    return json.loads(done.stdout)
 
 
 def refused(*words: object, **environment: str) -> str:
     """The one line that a command says before it ends with exit code 1."""
-    said = pinakes(*words, code=1, **environment)
-    assert said.stdout == ""
-    assert "Traceback" not in said.stderr
-    (line,) = [line for line in said.stderr.splitlines() if not line.startswith(("listing", "starting"))]
+    # Made with the credentials of before.
+    S3FileSystem.clear_instance_cache()
+    done = here(*words, **environment)
+    S3FileSystem.clear_instance_cache()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr, "colours are for terminals"
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("listing", "starting"))]
     return line
 
 
 def sql(catalog: str, query: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in pinakes("sql", query, "--catalog", catalog, "--json").stdout.splitlines()]
+    done = here("sql", query, "--catalog", catalog, "--json")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def put_photos(bucket: Bucket, count: int) -> list[str]:
@@ -69,29 +78,29 @@ def put_photos(bucket: Bucket, count: int) -> list[str]:
 
 
 @pytest.mark.timeout(3 * NEVER_S)
-def test_from_bucket_to_bucket(s3: Bucket) -> None:
+def test_from_bucket_to_bucket(s3: Bucket, ray: dict[str, str]) -> None:
     uris = put_photos(s3, PHOTOS)
     archive, catalog = f"{s3.url}/archive", f"{s3.url}/catalog"
 
-    assert (run(archive, catalog)["status"], run(archive, catalog)["items"]) == ("finished", 0)
+    assert (run(archive, catalog, ray)["status"], run(archive, catalog, ray)["items"]) == ("finished", 0)
 
     # A changed object and a key that is not there cost one look each, and the other objects none.
     s3.put("archive/0003.jpg", small_jpeg(1003))
     missing = f"{s3.url}/late/picture.jpg"
     lines = [*({"source-ref": uri} for uri in uris), {"source-ref": missing, "version": "7"}]
     manifest = s3.put("list.jsonl", "\n".join(map(json.dumps, lines)).encode())
-    plan = json.loads(pinakes("plan", manifest, "--catalog", catalog, "--operators", "media", "--json").stdout)
+    plan = said(here("plan", manifest, "--catalog", catalog, "--operators", "media", "--json"))
     assert {name: plan[name] for name in ("new", "changed", "done", "due")} == {
         "new": 1,
         "changed": 1,
         "done": PHOTOS - 1,
         "due": 2,
     }
-    assert run(manifest, catalog, code=3)["errors"] == {"not_found": 1}
+    assert run(manifest, catalog, ray, 3)["errors"] == {"not_found": 1}
 
     # Where the object came after all, what failed is looked at again, and nothing else.
     s3.put("late/picture.jpg", small_jpeg(7))
-    again = json.loads(pinakes("retry", "--catalog", catalog, "--workers", 1, "--json").stdout)
+    again = said(pinakes("retry", "--catalog", catalog, "--workers", 1, "--json", **ray))
     assert (again["items"], again["looks"]) == (1, {"media": {"ok": 1}})
 
     looks = "SELECT uri, attempt, status, error_code FROM ledger WHERE uri IN (?, ?) ORDER BY uri, n"
@@ -107,7 +116,7 @@ def test_from_bucket_to_bucket(s3: Bucket) -> None:
         {"looks": PHOTOS + 3, "most": 2}
     ]
 
-    status = json.loads(pinakes("status", "--catalog", catalog, "--json").stdout)
+    status = said(here("status", "--catalog", catalog, "--json"))
     assert [one["status"] for one in status["runs"]] == ["finished"] * 4
     assert status["failures"] == []
 
@@ -148,15 +157,15 @@ def test_two_runs_at_once_on_a_catalogue_in_a_bucket(
         # Both make the catalogue, both plan to look at everything, and both have some in hand before either can end.
         wait(lambda: len(gate.waiting()) == 2, runs[0], "both runs are half way")
         gate.open()
-        said = [json.loads(one.communicate(timeout=NEVER_S)[0]) for one in runs]
+        told = [json.loads(one.communicate(timeout=NEVER_S)[0]) for one in runs]
     finally:
         for one in runs:
             one.kill()
             one.wait()
 
     assert [one.returncode for one in runs] == [0, 0]
-    assert [one["status"] for one in said] == ["finished", "finished"]
-    assert sum(one["done_by_others"] for one in said) > 0
+    assert [one["status"] for one in told] == ["finished", "finished"]
+    assert sum(one["done_by_others"] for one in told) > 0
     looks = sql(
         catalog,
         "SELECT operator, count(*) AS looks, count(DISTINCT uri) AS items, max(attempt) AS attempts "
@@ -189,13 +198,19 @@ def enforcing(s3: Bucket) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.timeout(3 * NEVER_S)
-def test_a_user_who_may_list_and_not_read_leaves_no_failed_rows(s3: Bucket, tmp_path: Path) -> None:
+def test_a_user_who_may_list_and_not_read_leaves_no_failed_rows(
+    s3: Bucket, tmp_path: Path, ray: dict[str, str]
+) -> None:
     uris = put_photos(s3, DOUBTFUL + 10)
     catalog = str(tmp_path / "catalog")
     words = ("run", s3.url, "--catalog", catalog, "--operators", "media", "--workers", 1)
 
     with enforcing(s3) as lister:
-        line = refused(*words, **lister)
+        # With a Ray of its own: the workers have what rights it has.
+        done = pinakes(*words, **lister)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Traceback" not in done.stderr
+        (line,) = [one for one in done.stderr.splitlines() if one.startswith("pinakes: ")]
         assert line.startswith(f"pinakes: {s3.url} cannot be read")
         assert "Access Denied" in line
         assert "check credentials" in line
@@ -206,8 +221,8 @@ def test_a_user_who_may_list_and_not_read_leaves_no_failed_rows(s3: Bucket, tmp_
     ]
 
     # With the right credentials everything is still to do, and no retry is needed.
-    assert run(s3.url, catalog)["looks"] == {"media": {"ok": len(uris)}}
-    assert run(s3.url, catalog)["items"] == 0
+    assert run(s3.url, catalog, ray)["looks"] == {"media": {"ok": len(uris)}}
+    assert run(s3.url, catalog, ray)["items"] == 0
 
 
 def test_what_is_wrong_with_a_whole_bucket_is_one_line_and_no_catalogue(s3: Bucket, tmp_path: Path) -> None:
@@ -287,7 +302,7 @@ def test_the_source_and_the_catalogue_may_be_apart(s3: Bucket, tmp_path: Path) -
         (f"{s3.url}/archive/*.jpg", tmp_path / "catalog", 3),
         (tmp_path / "archive", f"{s3.url}/catalog", 2),
     ):
-        plan = json.loads(pinakes("plan", source, "--catalog", catalog, "--operators", "media", "--json").stdout)
+        plan = said(here("plan", source, "--catalog", catalog, "--operators", "media", "--json"))
         assert (plan["new"], plan["due"]) == (items, items)
     assert not (tmp_path / "catalog").exists()
     assert "CommonPrefixes" not in s3.client.list_objects_v2(Bucket=s3.name, Prefix="catalog", Delimiter="/")

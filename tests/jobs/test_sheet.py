@@ -11,8 +11,8 @@ from pinakes.catalog import Catalog
 from pinakes.catalog.errors import QueryError
 from pinakes.jobs.sheet import GAP, HEIGHT, WIDTH, contact_sheet
 from tests.films import number_in, write_film
+from tests.jobs.command import here, pinakes, refused
 from tests.jobs.small_run import loaded, small_jpeg, small_run, stop_sign
-from tests.jobs.test_cli import pinakes, refused
 from tests.jobs.test_show_video import sign_film
 
 NAMES = ["a sign.jpg", "b plain.jpg", "c gone.jpg", "d changed.jpg", "e Привет 你好.jpg"]
@@ -128,12 +128,12 @@ def test_the_command(url: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "sheet.png").width == 2 * (WIDTH + GAP) + GAP
 
     words = ("show", "--grid", 4, "--from", "objects", "--where", "name = 'stop sign'", "--output", "signs.jpg")
-    done = pinakes(*words, "--json", cwd=tmp_path, PINAKES_CATALOG=str(url))
+    done = here(*words, "--json", cwd=tmp_path, PINAKES_CATALOG=str(url))
     said = json.loads(done.stdout)
     assert [Path(one["uri"]).name for one in said["pictures"]] == ["a sign.jpg"]
     assert (said["matched"], said["output"]) == (1, "signs.jpg")
 
-    done = pinakes("show", "--grid", 4, "--where", "width > 100000", "--output", "none.png", "-c", url, cwd=tmp_path)
+    done = here("show", "--grid", 4, "--where", "width > 100000", "--output", "none.png", "-c", url, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "no picture" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png", "signs.jpg"]

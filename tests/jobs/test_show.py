@@ -17,8 +17,8 @@ from PIL import Image
 from pinakes.jobs.show import show
 from pinakes.operators.decode import decode
 from pinakes.operators.operator import BOX, EMBEDDINGS, PICTURE, Operator, Picture, Results
+from tests.jobs.command import here, pinakes, refused
 from tests.jobs.small_run import jpeg, stop_sign
-from tests.jobs.test_cli import pinakes, refused
 
 XY = pa.struct([("x", pa.float32()), ("y", pa.float32())])
 COLOUR = pa.struct([("red", pa.uint8()), ("green", pa.uint8()), ("blue", pa.uint8()), ("share", pa.float32())])
@@ -272,7 +272,7 @@ def test_the_command_writes_what_it_found_and_says_it(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
     for name, kind in (("out.png", "PNG"), ("out.JPG", "JPEG"), ("out.webp", "WEBP")):
-        done = pinakes("show", photo, "--operators", "media,objects", "--output", name, cwd=there)
+        done = here("show", photo, "--operators", "media,objects", "--output", name, cwd=there)
         assert (done.returncode, done.stderr) == (0, "")
         assert "stop sign" in done.stdout
         assert name in done.stdout

@@ -25,8 +25,8 @@ from pinakes.operators.errors import ErrorCode, MediaError
 from pinakes.operators.operator import BOX, PICTURE, Operator, Picture, Results
 from pinakes.operators.video import Video, Window
 from tests.films import number_in, write_film
+from tests.jobs.command import here, pinakes, refused
 from tests.jobs.small_run import stop_sign
-from tests.jobs.test_cli import pinakes, refused
 
 
 class Numbers(Operator):
@@ -309,11 +309,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert "0:02.5" in done.stdout
     assert "stop sign" in done.stdout
     assert Image.open(there / "a sign-shown.png").width >= 2 * SIDE
-    done = pinakes("show", film, "--operators", "objects", "--json", "--output", "sheet.jpg", cwd=there)
+    done = here("show", film, "--operators", "objects", "--json", "--output", "sheet.jpg", cwd=there)
     said = json.loads(done.stdout)
     assert (len(said["frames"]), said["output"]) == (20, "sheet.jpg")
     assert said["frames"][-1]["tables"]["objects"][0]["name"] == "stop sign"
-    done = pinakes("show", film, "--operators", "objects", "--at", "0:03.05", cwd=there)
+    done = here("show", film, "--operators", "objects", "--at", "0:03.05", cwd=there)
     assert (done.returncode, done.stderr) == (0, "")
     assert "0:03.0" in done.stdout
     assert Image.open(there / "a sign-at-3.05-shown.png").size == (720, 480)

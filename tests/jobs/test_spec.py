@@ -34,6 +34,19 @@ def test_paths_are_from_the_folder_of_the_file(tmp_path: Path, monkeypatch: pyte
     assert read(tmp_path, "source: photos\ncatalog: c\n", catalog=None).catalog == f"{tmp_path}/c"
 
 
+def test_a_budget_and_its_tariff(tmp_path: Path) -> None:
+    job = "source: a\ncatalog: c\nbudget: "
+    for spelled in ("{usd: 50}", "{usd: 50, tariff: own}", "{images: 1000000}", "{images: 5, video_minutes: 60}"):
+        spec = read(tmp_path, job + spelled)
+        assert spec.budget is not None
+        # As a run writes it down, and a retry reads it.
+        assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+    spec = read(tmp_path, job + "{usd: 50, tariff: prices/ours.toml}")
+    assert spec.budget is not None
+    assert spec.budget.tariff == f"{tmp_path}/prices/ours.toml"
+    assert read(tmp_path, "source: a\ncatalog: c\n").budget is None
+
+
 @pytest.mark.parametrize(
     ("spelled", "meant"),
     [
@@ -68,6 +81,15 @@ def test_operators_by_name_or_with_settings(tmp_path: Path, spelled: str, meant:
         ("source: a\ncatalog: c\ntime_limit_s: -1", "time_limit_s"),
         ("source: a\ncatalog: c\ntime_limit_s: .inf", "time_limit_s"),
         ("source: a\ncatalog: c\nmax_megapixels: .nan", "max_megapixels"),
+        ("source: a\ncatalog: c\nbudget: 50", "budget"),
+        ("source: a\ncatalog: c\nbudget: {}", "budget: give usd, or images, video_minutes or both"),
+        ("source: a\ncatalog: c\nbudget: {usd: 5, images: 9}", "budget: give usd, or images"),
+        ("source: a\ncatalog: c\nbudget: {images: 9, tariff: own}", "budget: tariff goes with usd"),
+        ("source: a\ncatalog: c\nbudget: {usd: 0}", r"budget\.usd"),
+        ("source: a\ncatalog: c\nbudget: {usd: .inf}", r"budget\.usd"),
+        ("source: a\ncatalog: c\nbudget: {images: 1.5}", r"budget\.images"),
+        ("source: a\ncatalog: c\nbudget: {video_minutes: -1}", r"budget\.video_minutes"),
+        ("source: a\ncatalog: c\nbudget: {euros: 5}", r"budget\.euros"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:

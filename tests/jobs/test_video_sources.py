@@ -16,9 +16,7 @@ from pinakes.jobs.spec import VideoSpec
 from tests.films import write_film
 from tests.jobs.photos import write_photos
 from tests.jobs.small_run import jpeg, loaded, small_run
-from tests.s3 import Bucket, s3, s3_server
-
-__all__ = ["s3", "s3_server"]
+from tests.s3 import Bucket
 
 LIGHT = ("media", "frames", "properties")
 

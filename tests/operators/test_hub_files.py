@@ -16,9 +16,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pinakes.operators import hub, hub_files, models
 from pinakes.operators.errors import ModelError
 from tests.hub_server import COUNTED, tiny_clip
-from tests.s3 import s3, s3_server
 
-__all__ = ["s3", "s3_server", "tiny_clip"]
+__all__ = ["tiny_clip"]
 
 
 @pytest.fixture
