@@ -6,9 +6,10 @@ views beside them are in views.py; how tables are looked at as they were, in loo
 
 import re
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -113,23 +114,26 @@ def query(catalog: "Catalog", text: str, at: int | str | datetime | None = None)
 
 def _answer(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
     """In a thread of its own: DuckDB does not hear of Ctrl-C while it works, so the thread that does tells it."""
+    answer: Future[pa.Table] = Future()
 
-    def ask() -> pa.Table:
-        relation = connection.sql(text)
-        if relation is None:
-            raise QueryError("there is no query in that")
-        return relation.to_arrow_table()
-
-    with ThreadPoolExecutor(1) as thread:
-        asked = thread.submit(ask)
+    def ask() -> None:
         try:
-            return asked.result()
-        except KeyboardInterrupt:
-            # More than once: it may not have begun yet.
-            while not asked.done():
-                connection.interrupt()
-                wait([asked], INTERRUPTED_S)
-            raise
+            relation = connection.sql(text)
+            if relation is None:
+                raise QueryError("there is no query in that")
+            answer.set_result(relation.to_arrow_table())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    try:
+        thread.start()
+        return answer.result()
+    finally:
+        # After Ctrl-C, wherever that came; more than once, for the query may not have begun yet.
+        while thread.is_alive():
+            connection.interrupt()
+            thread.join(INTERRUPTED_S)
 
 
 def _datasets_at(catalog: "Catalog", at: int | str | datetime) -> tuple[dict[str, Dataset], dict[str, str]]:
