@@ -55,6 +55,8 @@ retry_conflicts = retry(
 )
 LEDGER = "ledger"
 LOG = "commits"
+#: How long the log of a table keeps what it knows.
+LOG_KEEPS = dict.fromkeys(("delta.deletedFileRetentionDuration", "delta.logRetentionDuration"), "interval 365 days")
 
 
 def open_table(storage: Storage, table: str, schema: pa.Schema | None = None) -> DeltaTable:
@@ -73,8 +75,9 @@ def open_table(storage: Storage, table: str, schema: pa.Schema | None = None) ->
             raise CorruptCatalogError(f"{storage.url}: table {table} lacks a file: {error}") from error
         configuration = {
             "delta.checkpointInterval": "20",
-            # Of a file that was replaced the log must know for as long as a vacuum may find it (optimizing.py).
-            "delta.deletedFileRetentionDuration": "interval 365 days",
+            # Of a file that was replaced the log must know for as long as a vacuum may find it (optimizing.py), and of
+            # what a table was for as long as one may look back (lookback.py); by itself it forgets after a month.
+            **LOG_KEEPS,
             # What delta-rs would otherwise keep minima and maxima of when it compacts.
             "delta.dataSkippingStatsColumns": ",".join(counted_columns(schema)),
         }
@@ -121,7 +124,7 @@ class CommitLog:
         self.run_id = run_id
         self.job = job
         #: What the run has taken so far, as metering.MEASURES, and of it what no commit has yet.
-        self.measures = self._carried = metering.MEASURES.empty_table()
+        self.measures = self.carried = metering.MEASURES.empty_table()
         self.schemas = {**schemas, metering.TABLE: metering.USAGE}
         self._read_to = since
         self._suppressions: Suppressions | None = None
@@ -138,7 +141,7 @@ class CommitLog:
         StorageError (nothing of it is then in any table, or all of it will be) and CorruptCatalogError.
         """
         looks = rows[LEDGER]
-        self._carried = metering.total([self._carried, rows.get(metering.SPENT, self._carried.slice(0, 0))])
+        self.carried = metering.total([self.carried, rows.get(metering.SPENT, self.carried.slice(0, 0))])
         rows = {table: part for table, part in rows.items() if table != metering.SPENT}
         while True:
             log = open_table(self.storage, LOG, COMMITS)
@@ -147,22 +150,26 @@ class CommitLog:
             dropped = without(looks, rows[LEDGER]) if rows[LEDGER].num_rows < looks.num_rows else looks.slice(0, 0)
             lost = metering.as_lost(metering.of_looks(dropped))
             if not rows[LEDGER].num_rows:
-                self._carried = metering.total([self._carried, lost])
+                self.carried = metering.total([self.carried, lost])
                 return None
             self._suppressions = Suppressions.read(self.storage, self._suppressions)
             rows = self._suppressions.without(rows)
-            measures = metering.total([metering.of_looks(rows[LEDGER]), self._carried, lost])
+            measures = metering.total([metering.of_looks(rows[LEDGER]), self.carried, lost])
             if (n := self._write(log, last + 1, rows, measures)) is not None:
                 return n
 
+    def carry(self, spent: pa.Table) -> None:
+        """Take in MEASURES of what belongs to no look, for the next commit."""
+        self.carried = metering.total([self.carried, spent])
+
     def commit_rest(self) -> None:
-        """Commit what was spent and found no place in a commit: on looks that others had committed first.
+        """Commit what was spent and found no place in a commit: on looks that others had committed first, say.
 
         Raises as `commit` does.
         """
-        while self._carried.num_rows:
+        while self.carried.num_rows:
             log = open_table(self.storage, LOG, COMMITS)
-            self._write(log, applied(log) + 1, {}, self._carried)
+            self._write(log, applied(log) + 1, {}, self.carried)
 
     def _write(self, log: DeltaTable, n: int, rows: Mapping[str, pa.Table], measures: pa.Table) -> int | None:
         """Commit those rows as number n, on that snapshot. Returns n; None when another driver was first."""
@@ -174,7 +181,7 @@ class CommitLog:
         actions = [write_part(self.storage, table, part, n) for table, part in parts.items() if part.num_rows]
         if self._append(log, n, commit_id, actions):
             self.measures = metering.total([self.measures, measures])
-            self._carried = self._carried.slice(0, 0)
+            self.carried = self.carried.slice(0, 0)
             apply_open_commits(self.storage)
             return n
         for action in actions:

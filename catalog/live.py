@@ -81,9 +81,10 @@ def live(storage: Storage, run_id: str) -> Iterator[None]:
     with _marked(storage, run_id, forgets=False):
         for other in at_work(storage):
             if other.forgets:
+                what = "rows or files are being removed" if other.optimizes else "faces or names are being forgotten"
                 raise BusyCatalogError(
-                    f"{storage.url}: faces or names are being forgotten from this catalogue (on {other.host}, process "
-                    f"{other.pid}): run again in a minute. Nothing was touched"
+                    f"{storage.url}: {what} from this catalogue (on {other.host}, process {other.pid}): "
+                    "run again in a minute. Nothing was touched"
                 )
         yield
 

@@ -64,16 +64,18 @@ def moment(catalog: "Catalog", at: int | str | datetime) -> Moment:
 
 
 def _parsed(at: int | str | datetime) -> int | datetime:
-    if isinstance(at, str):
-        if at.strip().isdecimal():
-            return int(at)
-        try:
+    if isinstance(at, int):
+        return at
+    try:
+        if isinstance(at, str):
+            if at.strip().isdecimal():
+                return int(at)
             at = datetime.fromisoformat(at.strip())
-        except ValueError:
-            raise QueryError(
-                f"{at!r} is neither the number of a commit nor a time such as 2026-05-01 or 2026-05-01T12:30:00+02:00"
-            ) from None
-    return at if isinstance(at, int) else at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise QueryError(
+            f"{at!r} is neither the number of a commit nor a time such as 2026-05-01 or 2026-05-01T12:30:00+02:00"
+        ) from None
 
 
 def _said(time: datetime) -> str:
@@ -107,8 +109,8 @@ def _gone(name: str, then: Moment, since: datetime, is_gone: bool) -> str:
     first = then.first_at(since)
     asked = f"--at {_said(since)}" if first is None else f"--at {first}"
     return (
-        f"what the table {name} was {when} is gone, by a forgetting or an optimizing that was done at {_said(since)}: "
-        f"look back to that at the most ({asked})"
+        f"what the table {name} was {when} is gone, by a forgetting or an optimizing, or after a year: look back to "
+        f"{_said(since)} at the most ({asked})"
     )
 
 

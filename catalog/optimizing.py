@@ -15,8 +15,10 @@ are removed that the table's log says were replaced; what a run has written and 
 """
 
 import json
+import math
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 
-from pinakes.catalog.commits import LEDGER, applied, retry_conflicts
+from pinakes.catalog.commits import LEDGER, LOG_KEEPS, applied, retry_conflicts
 from pinakes.catalog.erasing import files
 from pinakes.catalog.errors import BusyCatalogError
 from pinakes.catalog.live import OPTIMIZES, alone, at_work, live
@@ -39,9 +41,6 @@ STATE = "_pinakes/optimizing"
 PART_BYTES = 64 * 2**20
 #: Rows that are held in memory while they are read, and in a row group: of vectors 16 MB and 26 MB.
 ROWS, ROW_GROUP = 32_768, 50_000
-#: A log keeps the names of replaced files as long, for who optimizes seldom; delta-rs would a week.
-TOMBSTONE_DAYS = 365
-_TOMBSTONES = "delta.deletedFileRetentionDuration"
 #: History is not removed from under a run that may be reading it.
 SAFE_DAYS = 1.0
 HISTORY_DAYS = 7.0
@@ -124,7 +123,12 @@ def _optimize(
     last = applied(catalog.table(LEDGER))
     earlier = _states(catalog)
     left = sorted({n for numbers in earlier.values() for n in numbers})
-    with superseded(catalog, last, left) as looks:
+    with ExitStack() as stack:
+        # Else a run that begins meanwhile with other settings may count on looks that are about to go.
+        begins = stack.enter_context(ExitStack())
+        if drop_superseded and not done.dry_run:
+            begins.enter_context(alone(catalog.storage, name))
+        looks = stack.enter_context(superseded(catalog, last, left))
         why = ["attempt", "version", "left", *(["settings"] if drop_superseded else [])]
         looks.only(*why)
         done.looks = {reason: count for reason, count in looks.counts.items() if reason in why}
@@ -135,6 +139,7 @@ def _optimize(
         of_looks = [LEDGER, *result_tables(catalog)]
         for table in of_looks:
             done.tables.append(_write_anew(catalog, table, looks, done.dry_run, watching))
+            begins.close()  # after the ledger, which is the first
         if not done.dry_run:
             for one in (*(f"{STATE}/{file}" for file in earlier), state):
                 catalog.storage.remove(one)
@@ -361,7 +366,7 @@ def _remove_history(catalog: "Catalog", done: Optimized, name: str, keep_days: f
 def _vacuum(catalog: "Catalog", name: str, keep_days: float, dry_run: bool) -> int:
     """Remove a table's files that its log says were replaced so long ago. Returns their bytes."""
     table = catalog.table(name)
-    hours = int(keep_days * 24)
+    hours = math.ceil(keep_days * 24)
     with catalog.storage.reporting(f"removing replaced files of {name}"):
         replaced = table.vacuum(hours, dry_run=True, enforce_retention_duration=False)
     # The log speaks of those that are gone as well.
@@ -381,8 +386,8 @@ def _vacuum_now(catalog: "Catalog", name: str, hours: int) -> None:
 
 @retry_conflicts
 def _keep_tombstones(catalog: "Catalog", name: str) -> None:
-    """Let the log of a table remember what was replaced until an optimizing comes."""
+    """Let the log of a table remember what was replaced until an optimizing comes: one that was made without that."""
     table = catalog.table(name)
-    if _TOMBSTONES not in table.metadata().configuration:
+    if not LOG_KEEPS.keys() <= table.metadata().configuration.keys():
         with catalog.storage.reporting(f"setting up {name}"):
-            table.alter.set_table_properties({_TOMBSTONES: f"interval {TOMBSTONE_DAYS} days"})
+            table.alter.set_table_properties(LOG_KEEPS)

@@ -8,12 +8,12 @@ import re
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -40,7 +40,9 @@ _CLOSED: dict[str, bool | str] = {
     "allow_persistent_secrets": False,
 }
 
-#: How often a query that is to end is told so.
+Answer = TypeVar("Answer")
+
+#: Seconds in which Ctrl-C is seen, and after which a query that is to end is told so again.
 INTERRUPTED_S = 0.1
 
 #: All looks at the places that were looked at after a commit.
@@ -105,7 +107,7 @@ def query(catalog: "Catalog", text: str, at: int | str | datetime | None = None)
         connection = _connect(datasets)
     with connection, reading(catalog.url):
         try:
-            return _answer(connection, text)
+            return interruptible(connection, lambda: _answer(connection, text))
         except duckdb.Error as error:
             if _UNREADABLE.search(str(error)):
                 raise
@@ -113,21 +115,28 @@ def query(catalog: "Catalog", text: str, at: int | str | datetime | None = None)
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
-    """In a thread of its own: DuckDB does not hear of Ctrl-C while it works, so the thread that does tells it."""
-    answer: Future[pa.Table] = Future()
+    relation = connection.sql(text)
+    if relation is None:
+        raise QueryError("there is no query in that")
+    return relation.to_arrow_table()
 
-    def ask() -> None:
+
+def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer]) -> Answer:
+    """What `work` returns, done in a thread: DuckDB does not hear of Ctrl-C while it works, so we tell it."""
+    answer: Future[Answer] = Future()
+
+    def do() -> None:
         try:
-            relation = connection.sql(text)
-            if relation is None:
-                raise QueryError("there is no query in that")
-            answer.set_result(relation.to_arrow_table())
+            answer.set_result(work())
         except BaseException as error:
             answer.set_exception(error)
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=do, daemon=True)
     try:
         thread.start()
+        # Not without an end: the system may give the signal to another thread, and then nothing wakes this one.
+        while not answer.done():
+            wait([answer], INTERRUPTED_S)
         return answer.result()
     finally:
         # After Ctrl-C, wherever that came; more than once, for the query may not have begun yet.

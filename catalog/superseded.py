@@ -5,8 +5,9 @@ whatever is asked for. Or by a look with other settings or another model: it cou
 again, and so it goes only when that is asked for.
 
 These stay all the same: windows of a film that is not finished; every film while a run is at work; looks with settings
-of a run at work; the look in which a face was seen by which a person was named; and, where a collection of faces is of
-another model than what counts now, looks of its model, for by them a load knows not to empty it.
+of a run at work, and with any while one has not yet said what its settings are; the look in which a face was seen by
+which a person was named; and, where a collection of faces is of another model than what counts now, looks of its model,
+for by them a load knows not to empty it.
 """
 
 import tempfile
@@ -75,7 +76,8 @@ _SUPERSEDED = """
            CASE WHEN (looks.window_start_ms IS NULL AND looks.attempt < judged.attempt AND looks.n < judged.n)
                   OR looks.attempt < windows.attempt THEN 'attempt'
                 WHEN judged.is_old AND NOT is_indexed THEN 'version'
-                WHEN NOT judged.is_old AND judged.is_other AND NOT is_indexed AND NOT judged.at_work THEN 'settings'
+                WHEN NOT judged.is_old AND judged.is_other AND NOT is_indexed AND NOT judged.at_work
+                     AND NOT EXISTS (FROM at_work ANTI JOIN runs USING (run_id)) THEN 'settings'
            END AS why
     FROM looks JOIN judged USING (item_key, operator, fingerprint)
     LEFT JOIN windows USING (item_key, operator, fingerprint, window_start_ms)
@@ -102,6 +104,10 @@ _LEFT = """
         FROM ledger WHERE ledger.item_key = rows.item_key AND ledger.fingerprint = rows.fingerprint
         AND ledger.attempt = rows.attempt AND ledger.n = rows.n
         AND ledger.window_start_ms IS NOT DISTINCT FROM rows.window_start_ms
+    ) AND NOT EXISTS (
+        FROM superseded AS there WHERE there.item_key = rows.item_key AND there.fingerprint = rows.fingerprint
+        AND there.attempt = rows.attempt AND there.n = rows.n
+        AND there.window_start_ms IS NOT DISTINCT FROM rows.window_start_ms
     )
 """
 

@@ -4,6 +4,7 @@ Those in the folder `prices` come with Pinakes; a user copies one and edits it. 
 decimal numbers exactly as they are written, and each says where it is from and how sure it is.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -101,7 +102,7 @@ class CpuHour(Price):
 
 
 class GpuHour(Price):
-    """An hour of a GPU whose name has `device` in it, on that market."""
+    """An hour of a GPU whose name has the word `device` in it, on that market."""
 
     device: Text
     market: Market
@@ -151,7 +152,7 @@ class Tariff(_Record):
     def gpu(self, device: str) -> GpuHour | None:
         """The price of a GPU by its name; None when there is none."""
         on_market = (one for one in self.gpu_hour if one.market == self.market)
-        return next((one for one in on_market if one.device.lower() in device.lower()), None)
+        return next((one for one in on_market if _is_word_of(one.device, device)), None)
 
     def cpu(self) -> CpuHour | None:
         return next((one for one in self.cpu_hour if one.market == self.market), None)
@@ -171,6 +172,11 @@ _PARTS: Mapping[str, type[BaseModel]] = {
 }
 
 
+def _is_word_of(word: str, text: str) -> bool:
+    """Whether it stands in the text by itself: L4 is no part of L40."""
+    return re.search(rf"(?<![0-9a-z]){re.escape(word.lower())}(?![0-9a-z])", text.lower()) is not None
+
+
 def names() -> list[str]:
     """The tariffs that come with Pinakes: our own first, then the services."""
     return sorted((path.stem for path in FOLDER.glob("*.toml")), key=lambda name: (name != "own", name))
@@ -186,7 +192,10 @@ def load(name_or_path: str) -> Tariff:
 
     Raises TariffError: there is no such tariff, or a field of the file is wrong; it says which and what is right.
     """
-    path = path_of(name_or_path) if name_or_path in names() else Path(name_or_path).expanduser()
+    try:
+        path = path_of(name_or_path) if name_or_path in names() else Path(name_or_path).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise TariffError(f"{name_or_path}: {error}") from None
     if path.suffix != ".toml":
         raise TariffError(
             f"there is no tariff {name_or_path!r}: there are {_list(names())}, or give the path of a file of your own, "
@@ -212,7 +221,8 @@ def _first(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False)
     # A word that is misspelled is missing as well: what was written says more.
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    where = ".".join(str(part) for part in first["loc"])
+    # A name in a file of others' may hold what drives a terminal.
+    where = ".".join(part if (part := str(one)).isprintable() else repr(part) for one in first["loc"])
     said = first["msg"].removeprefix("Value error, ").replace("Tuple", "List").replace("a valid tuple", "a list [...]")
     if first["type"] not in ("missing", "extra_forbidden"):
         return f"{where}: {said}" if where else said

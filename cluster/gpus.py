@@ -77,11 +77,11 @@ def found() -> Gpus:
     return Gpus(sum(int(node["Resources"]["GPU"]) for node in nodes), min(memory, default=0))
 
 
-def name() -> str:
-    """The name of this process's GPU, as its maker spells it."""
+def name() -> str | None:
+    """The name of this process's GPU, as its maker spells it; None where torch cannot tell."""
     import torch
 
-    return str(torch.cuda.get_device_name(0))
+    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
 
 
 def _memory() -> int:

@@ -52,10 +52,15 @@ class Earlier:
                 usage = catalog.table(metering.TABLE).to_pyarrow_dataset()
                 rows = usage.to_table(filter=ds.field("recorded_at") >= month)
             self._used = metering.usage(metering.total([rows.select(metering.MEASURES.names)]), "", "")
+        # All of a run is of the month in which it begins.
+        self._at = datetime.now(UTC)
         self._usd = bill(tariff, self._used).total
 
     def usd_of(self, usage: pa.Table) -> Decimal:
         """What rows of USAGE cost after that, in US dollars."""
+        at = usage.column_names.index("recorded_at")
+        now = pa.repeat(pa.scalar(self._at, usage.schema.field(at).type), usage.num_rows)
+        usage = usage.set_column(at, usage.schema.field(at), now)
         return bill(self.tariff, pa.concat_tables([self._used, usage])).total - self._usd
 
 

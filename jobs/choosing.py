@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pinakes.catalog import Catalog
 from pinakes.catalog.errors import QueryError
-from pinakes.catalog.sql import connect, reading
+from pinakes.catalog.sql import connect, interruptible, reading
 from pinakes.jobs.findings import Finding, findings, has_shapes
 from pinakes.jobs.stills import is_video
 
@@ -39,7 +39,7 @@ def by_condition(catalog: Catalog, count: int, where: str | None, table: str) ->
     Raises QueryError for an unknown view or a condition that DuckDB refuses, CorruptCatalogError.
     """
     with connect(catalog) as connection, reading(catalog.url):
-        rows, matched = _meeting(connection, count, where, table)
+        rows, matched = interruptible(connection, lambda: _meeting(connection, count, where, table))
         return _described(connection, rows), matched
 
 
@@ -53,14 +53,12 @@ def by_query(catalog: Catalog, query: str, count: int) -> tuple[list[Chosen], in
     with connect(catalog) as connection:
         try:
             with reading(catalog.url):
-                answer = connection.sql(query)
-                if answer is None:
-                    raise QueryError("there is no query in that")
-                rows = _each_once(answer, count)
+                rows = interruptible(connection, lambda: _each_once(connection.sql(query), count))
         except duckdb.Error as error:
             raise QueryError(str(error).splitlines()[0]) from error
-        with reading(catalog.url):
-            return _described(connection, _known(connection, rows)), rows[0]["matched"] if rows else 0
+    # Not where the query was asked: it may have put a view of its own in the place of ours.
+    with connect(catalog) as connection, reading(catalog.url):
+        return _described(connection, _known(connection, rows)), rows[0]["matched"] if rows else 0
 
 
 def by_uris(catalog: Catalog, uris: Iterable[str]) -> list[Chosen]:
@@ -99,8 +97,10 @@ def _meeting(
         raise QueryError(f"--where takes one SQL condition on the rows of {table}: {said}") from error
 
 
-def _each_once(answer: duckdb.DuckDBPyRelation, count: int) -> list[dict[str, Any]]:
+def _each_once(answer: duckdb.DuckDBPyRelation | None, count: int) -> list[dict[str, Any]]:
     """The first rows of an answer, by place; each says how many there are."""
+    if answer is None:
+        raise QueryError("there is no query in that")
     there = {name.lower() for name in answer.columns}
     if "uri" not in there:
         raise QueryError(

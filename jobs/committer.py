@@ -1,8 +1,10 @@
 """Between the pipeline and the commit log: rows wait here until it is time to commit them."""
 
+import math
 import time
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pinakes.catalog import metering
 from pinakes.catalog.commits import CommitLog
@@ -15,6 +17,8 @@ from pinakes.jobs.summary import RunSummary
 WINDOW_WAITS_S = 5
 #: Rows wait in the driver up to this size for the next commit.
 COMMIT_BYTES = 64 * 2**20
+#: CPU seconds at the end of a run that are worth a commit of their own.
+WORTH_S = 1.0
 
 
 class Committer:
@@ -29,6 +33,8 @@ class Committer:
         self._waiting: list[Tables] = []
         #: Of what waits.
         self._measures = metering.MEASURES.empty_table()
+        #: Minutes of video that each operator has looked at: those of a long one are metered when all of it is done.
+        self._minutes: dict[str, float] = {}
         self._bytes = 0
         self._told = 0
         self._last = time.monotonic()
@@ -41,7 +47,9 @@ class Committer:
         with uninterrupted():
             self._waiting.append(rows)
             spent = rows.get(metering.SPENT, self._measures.slice(0, 0))
-            self._measures = metering.total([self._measures, metering.of_looks(rows["ledger"]), spent])
+            looks = metering.of_looks(rows["ledger"])
+            self._measures = metering.total([self._measures, looks, spent])
+            self._watch(rows["ledger"], looks, spent)
             self._bytes += sum(table.nbytes for table in rows.values())
             self._summary.count(rows)
             windows = rows["ledger"]["window_start_ms"].null_count < rows["ledger"].num_rows
@@ -56,9 +64,45 @@ class Committer:
         return self._log.dropped
 
     def usage(self) -> pa.Table:
-        """What the run has taken so far, as rows of USAGE: what is committed and what waits."""
+        """What the run has taken so far, as rows of USAGE: committed or not, windows of long videos among it."""
         log = self._log
-        return metering.usage(metering.total([log.measures, self._measures]), log.run_id, log.job)
+        measures = metering.total([log.measures, log.carried, self._measures])
+        videos = measures.filter(pc.equal(measures["unit"], metering.VIDEO_MINUTES))
+        metered = dict(zip(videos["operator"].to_pylist(), videos["amount"].to_pylist(), strict=True))
+        left = {name: minutes - metered.get(name, 0.0) for name, minutes in self._minutes.items()}
+        more = metering.spent(
+            {
+                (name, metering.VIDEO_MINUTES): [0, minutes, math.ceil(minutes), 0, 0]
+                for name, minutes in left.items()
+                if minutes > 0
+            }
+        )
+        return metering.usage(metering.total([measures, more]), log.run_id, log.job)
+
+    def spend(self, rows: Tables) -> None:
+        """What a piece took of which others had committed all looks."""
+        self._log.carry(rows.get(metering.SPENT, self._measures.slice(0, 0)))
+
+    def end(self) -> None:
+        """The last of a run: what this process took since the last commit, and what no commit has yet."""
+        self.commit()
+        now_s = time.process_time()
+        if now_s - self._spent_s >= WORTH_S:
+            self._log.carry(metering.spent({(metering.RUN, None): [now_s - self._spent_s, 0, 0, 0, 0]}))
+        self._spent_s = now_s
+        self._log.commit_rest()
+
+    def _watch(self, ledger: pa.Table, looks: pa.Table, spent: pa.Table) -> None:
+        """Take in the minutes of videos, or of a window, that a piece has."""
+        videos = looks.filter(pc.equal(looks["unit"], metering.VIDEO_MINUTES))
+        minutes = list(zip(videos["operator"].to_pylist(), videos["amount"].to_pylist(), strict=True))
+        of_windows = pc.and_(pc.is_valid(ledger["window_start_ms"]), pc.equal(ledger["status"], "ok"))
+        if windows := ledger.filter(of_windows)["operator"].unique().to_pylist():
+            decoded = spent.filter(pc.equal(spent["unit"], metering.VIDEO_MINUTES))
+            watched = float(pc.sum(decoded["amount"]).as_py() or 0)
+            minutes += [(name, watched) for name in windows]
+        for name, more in minutes:
+            self._minutes[name] = self._minutes.get(name, 0.0) + more
 
     def news(self) -> list[str]:
         """The looks that other runs were found to have committed, since this was last asked."""

@@ -61,7 +61,12 @@ def cost(
     if compare:
         others = [load(name) for name in names() if name not in ("own", tariff)]
         rows, bills = costs.compare(used, [chosen, *others], by or "operator")
-        _print_compared(rows, bills, by or "operator", as_json)
+        if as_json:
+            by_tariff = {bill.tariff.name: _as_dict(bill) for bill in bills}
+            answer = {"by": by or "operator", "rows": [_row(one) for one in rows], "tariffs": by_tariff}
+            print(json.dumps(answer, default=str))
+        else:
+            print_compared(rows, bills, by or "operator")
         return
     found = used.bill(chosen, by or "month")
     if as_json:
@@ -187,11 +192,7 @@ def _print_remarks(bill: "Bill") -> None:
         err.print(lack, style="red", highlight=False, markup=False)
 
 
-def _print_compared(rows: list["Compared"], bills: list["Bill"], by: "By", as_json: bool) -> None:
-    if as_json:
-        by_tariff = {bill.tariff.name: _as_dict(bill) for bill in bills}
-        print(json.dumps({"by": by, "rows": [_row(one) for one in rows], "tariffs": by_tariff}, default=str))
-        return
+def print_compared(rows: list["Compared"], bills: list["Bill"], by: "By") -> None:
     # Each column as fine as its own total: ours may be a thousandth of another's.
     digits = {bill.tariff.name: places(bill.total) for bill in bills}
 

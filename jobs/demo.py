@@ -1,13 +1,16 @@
 """`make demo`: real photos and films from the package index, the main job over them, contact sheets, a few questions to
-what it wrote, and a search for a face."""
+what it wrote, a search for a face, and the bill."""
 
 import sys
 from pathlib import Path
 
 from pinakes.catalog import Catalog
+from pinakes.catalog.costs import compare, consumption
 from pinakes.catalog.face_loading import index
+from pinakes.catalog.tariffs import load, names
 from pinakes.jobs import running
 from pinakes.jobs.cli import guarded
+from pinakes.jobs.cost_cli import print_compared
 from pinakes.jobs.demo_media import fetch
 from pinakes.jobs.face_search import draw, print_found, search
 from pinakes.jobs.printing import err, grid, out, print_run
@@ -86,6 +89,8 @@ def demo(folder: Path) -> None:
     found = search(catalog, "people", str(archive / FILM), at_ms=AT_MS, limit=3, report=progress.say)
     out.print(f"\nWhere else are the people of {FILM} after a second?", highlight=False, markup=False)
     print_found(found, draw(catalog, found, folder / "people.png"))
+    out.print("\nWhat did that take, by list prices of machines, and what would others have charged for it?")
+    print_compared(*compare(consumption(catalog), [load(name) for name in names()]), "operator")
     sheet = contact_sheet(catalog, count=SHEET)
     if sheet is not None:
         save(sheet.image, folder / "sheet.png")

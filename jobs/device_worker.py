@@ -59,7 +59,7 @@ class DeviceWorker:
         self._operators: list[DeviceOperator] | None = None
         self._lock = threading.RLock()
         self._meter = Meter()
-        #: The name of the GPU; None on the CPU, which stands in for one.
+        #: The name of the GPU, if it has one.
         self._gpu: str | None = None
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -134,7 +134,7 @@ class DeviceWorker:
             with self._lock, _limited(self._job.time_limit_s * min(len(due), BATCH)):  # one at a time on the device
                 began = time.monotonic()
                 found = operator.infer([one.input for one in due], [one.origin for one in due])
-                gpu_s = (time.monotonic() - began) * self._pool.num_gpus if self._gpu else 0.0
+                gpu_s = (time.monotonic() - began) * self._pool.num_gpus if self._job.device == "cuda" else 0.0
                 # What the other thread unpacks meanwhile is theirs as well.
                 cpu_s = self._meter.lap() + sum(one.cpu_s for one in due)
             rows.add(operator, [one.sight for one in due], found)

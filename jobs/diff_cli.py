@@ -25,7 +25,7 @@ def diff(
     ] = None,
     table: Annotated[str | None, typer.Option(help="one table; all that both have filled when not given")] = None,
     moved: Annotated[float, typer.Option(help="a confidence that changes by more has moved", min=0, max=1)] = 0.1,
-    limit: Annotated[int, typer.Option(help="so many names and examples of each table", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="so many names and examples of each table", min=1, max=10_000)] = 20,
     catalog: CatalogDir = None,
     as_json: AsJson = False,
 ) -> None:

@@ -71,7 +71,8 @@ class OperatorEstimate:
     amount: Range | None  # units; None where the length of the videos is not known
     cpu_s: Range | None  # None where nothing says how long it takes
     gpu_s: float
-    source: str  # metered, sampled or unknown
+    source: str  # metered, sampled, assumed or unknown
+    items: int  # videos, or stills
     units: float  # that were metered or sampled
 
 
@@ -199,9 +200,9 @@ class _Estimator:
                 before = decoded.get(unit)
                 decoded[unit] = max(before or amount, amount, key=lambda one: one.likely) if amount else None
             if operator.sees in ("pictures", "every frame") or (row["operator"], unit) in self.rates:
-                yield self._one(row["operator"], unit, amount)
+                yield self._one(row["operator"], unit, amount, row["items"])
         for unit, amount in decoded.items():
-            yield self._one(DECODE, unit, amount)
+            yield self._one(DECODE, unit, amount, 0)
 
     def _minutes_of(self, row: Mapping[str, Any]) -> Range | None:
         """Minutes of the videos that an operator has to look at, without the windows that it has seen."""
@@ -212,13 +213,13 @@ class _Estimator:
         left = self.minutes * share
         return Range(max(0.0, left.low - seen), max(0.0, left.likely - seen), max(0.0, left.high - seen))
 
-    def _one(self, name: str, unit: str, amount: Range | None) -> tuple[OperatorEstimate, Rate]:
+    def _one(self, name: str, unit: str, amount: Range | None, items: int) -> tuple[OperatorEstimate, Rate]:
         rate = self.rates.get((name, unit))
         if rate is None or amount is None:
-            return OperatorEstimate(name, unit, amount, None, 0.0, "unknown", 0.0), Rate(NOTHING)
+            return OperatorEstimate(name, unit, amount, None, 0.0, "unknown", items, 0.0), Rate(NOTHING)
         source = "sampled" if rate.sampled else "metered"
         cpu_s, gpu_s = amount * rate.cpu_s, amount.likely * rate.gpu_s
-        return OperatorEstimate(name, unit, amount, cpu_s, gpu_s, source, rate.units), rate
+        return OperatorEstimate(name, unit, amount, cpu_s, gpu_s, source, items, rate.units), rate
 
 
 def estimate(
@@ -268,7 +269,9 @@ def _summed(known: _Estimator, due: PlanSummary, earlier: Earlier, workers: int)
     overhead = known.overhead or Overhead.assumed(workers, known.process_s)
     start = Range(overhead.start_s, overhead.start_s, overhead.start_s)
     run = looks * overhead.share + start
-    found.append(OperatorEstimate(RUN, None, None, run, 0.0, "metered" if overhead.metered else "assumed", 0.0))
+    found.append(OperatorEstimate(RUN, None, None, run, 0.0, "metered" if overhead.metered else "assumed", 0, 0.0))
+    if any(one.gpu_s for one in found):
+        known.basis.append("the time is that of the CPUs: where GPUs are the limit it is longer; the cost has both")
     busy = max(1, min(workers, math.ceil((due.due - due.videos) / MIN_CHUNK) + due.videos))
     seconds = looks * ((1 + overhead.share) / busy) + START_S
     rates = [*(rate for _, rate in parts), Rate(NOTHING)]
@@ -286,7 +289,7 @@ def _usage(found: Sequence[OperatorEstimate], rates: Sequence[Rate], case: str) 
                 "operator": one.operator,
                 "unit": one.unit,
                 "amount": amount,
-                "rounded_amount": math.ceil(amount),
+                "rounded_amount": _rounded(one, amount, case),
                 "cpu_s": getattr(one.cpu_s, case),
                 "gpu_s": one.gpu_s,
                 "device": rate.device,
@@ -295,6 +298,12 @@ def _usage(found: Sequence[OperatorEstimate], rates: Sequence[Rate], case: str) 
             }
         )
     return metering.usage(pa.Table.from_pylist(rows, metering.MEASURES), "", "")
+
+
+def _rounded(one: OperatorEstimate, amount: float, case: str) -> int:
+    """Minutes, each video's rounded up: by none of one, by half of one each, or by nearly all of one."""
+    more = {"low": 0.0, "likely": 0.5, "high": 1.0}[case] * one.items if one.unit == VIDEO_MINUTES else 0.0
+    return max(math.ceil(amount + more), one.items)
 
 
 def unit_of(row: Mapping[str, Any]) -> str:

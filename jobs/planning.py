@@ -131,6 +131,7 @@ class PlanSummary:
     videos: int  # of those that are due
     passed_over: int  # files whose names say that they are no media
     beyond: dict[str, int] = field(default_factory=dict)  # images and videos that the job's budget leaves for later
+    outside: dict[str, int] = field(default_factory=dict)  # those of a kind that the budget does not name
     remarks: list[str] = field(default_factory=list)  # what one should know of the operators with these settings
     estimate: "Estimate | None" = None  # of the time and the cost of what is due
 
@@ -284,7 +285,7 @@ def make_plan(
         for table in ("due", "unfinished"):
             connection.execute(f"UPDATE {table} SET now = false WHERE item IN (FROM beyond)")
         connection.execute(_LOOKED)
-        yield Plan(connection, _summary(connection, source, listing.passed_over), since)
+        yield Plan(connection, _summary(connection, source, listing.passed_over, most or {}), since)
 
 
 def video_fingerprints(operators: Mapping[str, Operator], sampling: Sampling) -> dict[str, str]:
@@ -353,7 +354,9 @@ def _attach_ledger(connection: duckdb.DuckDBPyConnection, catalog: Catalog | Non
     return since
 
 
-def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: int) -> PlanSummary:
+def _summary(
+    connection: duckdb.DuckDBPyConnection, source: str, passed_over: int, most: Mapping[str, int]
+) -> PlanSummary:
     states = dict(connection.execute("SELECT state, count(*) FROM unfinished GROUP BY state").fetchall())
     items, due, gone = connection.execute(
         "SELECT (SELECT count(*) FROM listed), (SELECT count(*) FROM unfinished WHERE now), (SELECT items FROM gone)"
@@ -364,7 +367,7 @@ def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: in
     looks = dict(
         connection.execute("SELECT operator, count(*) FROM due WHERE now GROUP BY operator ORDER BY 1").fetchall()
     )
-    beyond = dict(
+    left = dict(
         connection.execute(
             "SELECT if(is_video, 'videos', 'images') AS kind, count(*) "
             "FROM beyond JOIN listed ON listed.rowid = beyond.item GROUP BY kind ORDER BY kind"
@@ -383,5 +386,6 @@ def _summary(connection: duckdb.DuckDBPyConnection, source: str, passed_over: in
         looks=looks,
         videos=videos,
         passed_over=passed_over,
-        beyond=beyond,
+        beyond={kind: count for kind, count in left.items() if most.get(kind)},
+        outside={kind: count for kind, count in left.items() if not most.get(kind)},
     )

@@ -54,6 +54,8 @@ def print_plan(found: "PlanSummary") -> None:
         out.print(f"  {found.passed_over:,} other files passed over", highlight=False)
     if found.beyond:
         out.print(f"  {_left(found.beyond)} are left for later runs by the job's budget", highlight=False)
+    if found.outside:
+        out.print(f"  {_left(found.outside)} are not looked at: the job's budget names none", highlight=False)
     if found.estimate:
         print_estimate(found.estimate)
 
@@ -99,6 +101,8 @@ def print_run(summary: "RunSummary") -> None:
         out.print("nothing to look at within the budget", highlight=False)
         print_budget(summary)
         return
+    if not found.due and found.outside:
+        print_budget(summary)
     if not found.due:
         failed = f"; {found.failed:,} failed before (`pinakes retry` looks again)" if found.failed else ""
         out.print(f"nothing to look at: {found.done:,} of {found.items:,} items are done{failed}", highlight=False)
@@ -148,6 +152,8 @@ def print_budget(summary: "RunSummary") -> None:
     words = f"{'stopped at its' if stopped else 'within its'} budget of {said(summary.budget)}{used}"
     left = f"; {summary.left:,} items are left: the same command goes on with them" if stopped else ""
     out.print(words + left, highlight=False, markup=False)
+    if summary.plan.outside:
+        out.print(f"  {_left(summary.plan.outside)} were not looked at: the budget names none", highlight=False)
 
 
 def print_collection(name: str, faces: int, added: int, left_out: int, error: str | None) -> None:

@@ -59,6 +59,8 @@ def sql(
         raise QueryError(
             f"{error}: {'; '.join(filling) or '`pinakes tables --catalog ...` lists those there are'}"
         ) from None
+    # Of two columns of one name a row would keep the last.
+    answer = answer.rename_columns(_apart(answer.column_names))
     if output is not None:
         pyarrow.parquet.write_table(answer, output)
         err.print(f"{answer.num_rows:,} rows in {output}", highlight=False, markup=False)
@@ -110,4 +112,14 @@ def tables(
 def _is_flat(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return not pa.types.is_nested(kind)
+    return not (pa.types.is_nested(kind) or pa.types.is_interval(kind))
+
+
+def _apart(names: list[str]) -> list[str]:
+    """The names, with a number behind those that have stood before."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name}_{seen[name] - 1}")
+    return found

@@ -199,7 +199,7 @@ class Sampler:
         items = [self._with(item) for item in work.to_pylist()]
         one_by_one = [pa.Table.from_pylist([item], WORK) for item in items if item["operators"]]
         self._start(one_by_one)
-        first, again = (self._rates([*map(self._look, one_by_one)], [1.0] * len(items), IMAGES) for _ in range(2))
+        first, again = (self._rates([*map(self._look, one_by_one)], [1.0] * len(one_by_one), IMAGES) for _ in range(2))
         return {
             key: replace(rate, cpu_s=Range(rate.cpu_s.low, (rate.cpu_s.likely + of_first.likely) / 2, of_first.high))
             for key, rate in again.items()
@@ -249,18 +249,21 @@ class Sampler:
     def _rates(self, looked: Sequence[Tables], amounts: Sequence[float], unit: str) -> Rates:
         """What was looked at took, by operator; `amounts` are the units of each."""
         took: dict[str, np.ndarray] = {}
+        # Not every item is due for every operator.
+        among: dict[str, np.ndarray] = {}
         read = {"bytes": 0, "requests": 0}
         for at, tables in enumerate(looked):
             spent = [row for row in tables[SPENT].to_pylist() if row["operator"] == DECODE]
             read = {name: read[name] + sum(row[name] for row in spent) for name in read}
             for row in [*tables["ledger"].to_pylist(), *spent]:
                 took.setdefault(row["operator"], np.zeros(len(looked)))[at] += row["cpu_s"]
+                among.setdefault(row["operator"], np.zeros(len(looked), bool))[at] = True
         units = np.array(amounts)
         total = {name: value / units.sum() for name, value in read.items()} if took else {}
         return {
             (name, unit): Rate(
-                bootstrapped(cpu_s, units).at_least(LEAST),
-                units=float(units.sum()),
+                bootstrapped(cpu_s[among[name]], units[among[name]]).at_least(LEAST),
+                units=float(units[among[name]].sum()),
                 sampled=True,
                 **(total if name == DECODE else {}),
             )

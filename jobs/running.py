@@ -43,7 +43,7 @@ from pinakes.jobs.rows import result_tables
 from pinakes.jobs.source_watch import SourceWatch
 from pinakes.jobs.spec import JobSpec, make_spec, read_spec
 from pinakes.jobs.summary import RunSummary
-from pinakes.jobs.watch import BATCH
+from pinakes.jobs.watch import BATCH, OPENED
 from pinakes.operators.device import DeviceOperator
 from pinakes.operators.errors import ConfigError
 from pinakes.operators.operator import Device, Operator, by_default, create
@@ -275,7 +275,10 @@ def _look(
                                 summary.start_s, first = time.monotonic() - began, items
                             finished = items if are_items else 0
                             before = summary.video_s
-                            if looked := "ledger" in rows:
+                            looked = OPENED in rows or bool("ledger" in rows and rows["ledger"].num_rows)
+                            if "ledger" not in rows:
+                                committer.spend(rows)
+                            else:
                                 rows, unfinished = finisher.take(rows)
                                 source.check(rows["ledger"])
                                 committed = committer.add(rows)
@@ -296,7 +299,8 @@ def _look(
                                 break
 
                 through(chunks, True)
-                if finisher.windows and not budget.reached:
+                # A budget that opening the films has used up must not keep every run from looking at some of them.
+                if finisher.windows and not (budget.reached and summary.items):
                     finisher.committed(committer.commit())
                     windows = write_windows(catalog, summary.run_id, finisher.windows, len(chunks))
                     through(windows, False)
@@ -307,8 +311,7 @@ def _look(
             progress.say("interrupted: committing what is finished")
         finally:
             catalog.storage.remove_folder(plan_folder(summary.run_id))
-        committer.commit()
-        log.commit_rest()
+        committer.end()
         budget.measure(committer.usage, summary.video_s)
         if budget.reached and summary.status == "finished":
             summary.status = "budget"

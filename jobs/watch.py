@@ -134,6 +134,7 @@ class Watcher:
         if whole:
             # Of a long one that comes at its end, lest it take the place of an earlier version before that.
             look_at_container(item, video.facts, self._operators, rows)
+            rows.lasts(item, (video.facts.duration_ms or 0) / MINUTE_MS)
             sampled = self._look(position, item, video, windows[0], rows)
             rows.lasts(item, (video.facts.duration_ms or max(sampled, default=0)) / MINUTE_MS)
             found |= _watched(video, windows[0], sampled) if seeing else {}

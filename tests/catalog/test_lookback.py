@@ -1,5 +1,7 @@
 """Tables as they were after a commit or at a time, and what is said when that is gone."""
 
+import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -88,3 +90,24 @@ def test_what_was_forgotten_is_not_seen_at_any_time(catalog: Catalog) -> None:
     assert names(catalog, 3) == ["fox"]
     assert commit(catalog, {"labels": {"c": [label("elk", 0.5)]}}, "other") == 4
     assert (names(catalog, 3), names(catalog, 4)) == (["fox"], ["elk", "fox"])
+
+
+def test_the_log_of_a_table_goes_back_for_longer_than_a_month(tmp_path: Path) -> None:
+    catalog = Catalog(str(tmp_path), create=True)
+    run = {name: "" for name in ("job", "source", "spec", "operators", "versions", "host")}
+    logs = tmp_path / "runs" / "_delta_log"
+    for number in range(45):
+        catalog.record_run({**run, "run_id": str(number), "status": "started"})
+        if number == 22:  # at every twentieth, a checkpoint takes away what is too old
+            old = time.time() - 40 * 86400
+            for file in logs.iterdir():
+                os.utime(file, (old, old))
+    assert (logs / f"{0:020d}.json").exists()
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday"])
+def test_what_is_no_time_is_said(tmp_path: Path, at: str) -> None:
+    catalog = Catalog(str(tmp_path), create=True)
+    catalog.commit_log("run", {}, 0).fence()
+    with pytest.raises(QueryError, match="neither the number of a commit nor a time"):
+        catalog.sql("FROM runs", at=at)

@@ -5,6 +5,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -162,6 +163,32 @@ def test_settings_of_a_run_at_work_stay(catalog: Catalog) -> None:
     with live.live(catalog.storage, run_id):
         assert "settings" not in optimize(catalog, drop_superseded=True).looks
     assert optimize(catalog, drop_superseded=True).looks["settings"] == 1
+
+
+def test_nobody_begins_while_settings_leave_the_ledger(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It might plan by looks that are about to go."""
+    refused = {}
+    write_anew = optimizing._write_anew
+
+    def meanwhile(catalog: Catalog, table: str, *rest: Any) -> Any:
+        try:
+            with live.live(catalog.storage, "beginner"):
+                refused[table] = ""
+        except BusyCatalogError as error:
+            refused[table] = str(error)
+        return write_anew(catalog, table, *rest)
+
+    monkeypatch.setattr(optimizing, "_write_anew", meanwhile)
+    optimize(catalog)
+    assert set(refused.values()) == {""}
+    optimize(catalog, drop_superseded=True)
+    assert [table for table, said in refused.items() if said] == ["ledger"]
+    assert "rows or files are being removed" in refused["ledger"]
+
+
+def test_while_a_run_begins_that_has_not_said_its_settings_all_stay(catalog: Catalog) -> None:
+    with live.live(catalog.storage, new_run_id()):
+        assert "settings" not in optimize(catalog, drop_superseded=True).looks
 
 
 def test_a_film_that_is_not_finished_keeps_its_windows(catalog: Catalog) -> None:

@@ -137,12 +137,15 @@ def test_a_query_that_runs_away_ends_with_ctrl_c_and_leaves_no_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spill"))
     (tmp_path / "spill").mkdir()
     seconds = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
+    # What a shell starts in the background has it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     seconds.start()
     with pytest.raises(KeyboardInterrupt):
         rows(
             url,
             "SELECT count(*) FROM range(1000000) AS one, range(100000000) AS other WHERE one.range + other.range <> 3",
         )
+    signal.signal(signal.SIGINT, before)
     assert list((tmp_path / "spill").iterdir()) == []
 
 

@@ -66,7 +66,8 @@ def planned(archive: Path, most: Mapping[str, int]) -> tuple[dict[str, Any], lis
     """What is due and what is left, and the names of what would be looked at."""
     with make_plan(Listing(str(archive)), "here", {"media": create("media")}, None, most=most) as plan:
         uris = [uri for is_video in (False, True) for uri in plan.sample(is_video, 100)["uri"].to_pylist()]
-        return {"due": plan.summary.due, **plan.summary.beyond}, sorted(Path(uri).name for uri in uris)
+        beyond = plan.summary.beyond | plan.summary.outside
+        return {"due": plan.summary.due, **beyond}, sorted(Path(uri).name for uri in uris)
 
 
 def test_a_budget_of_images_is_cut_in_the_plan(archive: Path) -> None:

@@ -325,6 +325,11 @@ def test_answers_for_other_programs(url: Path, tmp_path: Path) -> None:
     assert [json.loads(row["ancestors"]) for row in table] == [row["ancestors"] for row in rows]
     assert [float(row["confidence"]) for row in table] == pytest.approx([row["confidence"] for row in rows])
 
+    twice = "SELECT 1 AS uri, 2 AS uri, INTERVAL 1 DAY AS took"
+    done = here("sql", twice, "--catalog", url, "--json")
+    assert json.loads(done.stdout) | {"took": ""} == {"uri": 1, "uri_1": 2, "took": ""}
+    assert here("sql", twice, "--catalog", url, "--csv").stdout.splitlines()[0] == '"uri","uri_1","took"'
+
     done = here("sql", query, "--catalog", url, "--output", "answer.parquet", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert pq.read_table(tmp_path / "answer.parquet").to_pylist() == rows

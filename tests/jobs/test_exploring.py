@@ -152,6 +152,12 @@ def test_nothing_is_a_sheet_that_says_so(cat: Catalog) -> None:
         ("SELECT name FROM latest_labels", "a column uri"),
         ("SELECT uri FROM latest_lables", "latest_lables"),
         ("", "no query"),
+        # A view of one's own in the place of ours.
+        (
+            "CREATE OR REPLACE VIEW latest_ledger AS SELECT 'file:///etc/passwd' AS uri, '0' AS item_key, "
+            "NULL AS content_id, NULL AS window_start_ms; SELECT 'file:///etc/passwd' AS uri",
+            "no item file:///etc/passwd",
+        ),
     ],
 )
 def test_a_sheet_shows_items_of_the_catalogue_and_opens_nothing_else(cat: Catalog, query: str, said: str) -> None:

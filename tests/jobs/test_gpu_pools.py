@@ -174,6 +174,9 @@ def test_pools_of_their_own_share_the_gpus(fanned_out: tuple[Path, dict[str, Any
     means = {row["uri"]: row["mean"] for row in first}
     assert len(set(means.values())) > 30
     assert {row["uri"]: row["mean"] for row in second} == means
+    metered = "SELECT sum(amount) AS images, sum(gpu_s) > 0 AS held, sum(cpu_s) > 0 AS took FROM usage"
+    used = Catalog(str(folder / "catalog")).sql(f"{metered} WHERE operator IN ('first', 'second') GROUP BY operator")
+    assert used.to_pylist() == [{"images": 40, "held": True, "took": True}] * 2
 
 
 @pytest.mark.timeout(180)
