@@ -90,7 +90,7 @@ def demo(folder: Path) -> None:
     out.print(f"\nWhere else are the people of {FILM} after a second?", highlight=False, markup=False)
     print_found(found, draw(catalog, found, folder / "people.png"))
     out.print("\nWhat did that take, by list prices of machines, and what would others have charged for it?")
-    print_compared(*compare(consumption(catalog), [load(name) for name in names()]), "operator")
+    print_compared(*compare(consumption(catalog), [load(name) for name in names()], by="month"), "month")
     sheet = contact_sheet(catalog, count=SHEET)
     if sheet is not None:
         save(sheet.image, folder / "sheet.png")

@@ -52,7 +52,8 @@ def test_a_copy_is_edited_and_named_by_its_path(tmp_path: Path) -> None:
     large = mine.gpu("NVIDIA L40S")
     assert large is not None
     assert large.device == "L40S"
-    assert mine.gpu("Radeon") is None
+    for other in ("Radeon", "NVIDIA L400", "NVIDIA RTX A1000", "NVIDIA T400 4GB"):
+        assert mine.gpu(other) is None, other
 
 
 @pytest.mark.parametrize(
@@ -125,3 +126,14 @@ def test_what_is_no_file_says_what_there_is(tmp_path: Path) -> None:
     # It has no end.
     with pytest.raises(TariffError, match="there is no tariff '/dev/zero'"):
         load("/dev/zero")
+
+
+def test_a_name_in_a_file_cannot_drive_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.toml"
+    path.write_text('"\\u001b[31mEVIL" = 1\n' + path_of("own").read_text())
+    with pytest.raises(TariffError) as error:
+        load(str(path))
+    assert "EVIL" in str(error.value)
+    assert str(error.value).isprintable()
+    with pytest.raises(TariffError, match="nobodyatall"):
+        load("~nobodyatall/x.toml")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
 
@@ -19,10 +20,12 @@ from pinakes.cluster.watchdog import Watchdog
 from pinakes.jobs import budget as budgets
 from pinakes.jobs import cli, running
 from pinakes.jobs.budget import Budget, Earlier, tariff_in_usd
+from pinakes.jobs.committer import Committer
 from pinakes.jobs.errors import SpecError
 from pinakes.jobs.listing import Listing
-from pinakes.jobs.planning import make_plan
+from pinakes.jobs.planning import PlanSummary, make_plan
 from pinakes.jobs.printing import print_plan, print_run
+from pinakes.jobs.rows import WORK, Rows, Sight, result_tables
 from pinakes.jobs.spec import BudgetSpec
 from pinakes.jobs.summary import RunSummary
 from pinakes.operators.operator import create
@@ -91,6 +94,36 @@ def asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("asked_each_time")
+def test_windows_of_a_film_count_before_the_film_is_finished(tmp_path: Path) -> None:
+    """Metered is a film as a whole, at its end; a budget must not hear of it only then."""
+    item = dict.fromkeys(WORK.names) | {"uri": "film.mp4", "item_key": "0" * 32, "is_video": True}
+    item |= {"operators": ["properties"], "fingerprints": ["0"], "attempts": [1]}
+    operators = {"properties": create("properties")}
+    catalog = Catalog(str(tmp_path), create=True)
+    log = catalog.commit_log("run", result_tables(operators, videos=True), 0)
+    summary = RunSummary("run", "finished", "", PlanSummary("s", *[0] * 8, {}, 1, 0))
+    committer = Committer(log, 1e9, summary, 0.0)
+
+    def minutes() -> list[float]:
+        used = committer.usage()
+        return used.filter(pc.equal(used["operator"], "properties"))["amount"].to_pylist()
+
+    for start, length in ((0, 5.0), (300_000, 2.5)):
+        rows = Rows(operators)
+        rows.looked(operators["properties"], Sight({**item, "window_start_ms": start}, "c"))
+        rows.spend(metering.DECODE, 1.0, metering.VIDEO_MINUTES, length)
+        committer.add(rows.tables())
+    assert minutes() == [7.5]
+    committer.commit()
+    assert minutes() == [7.5]
+    rows = Rows(operators)
+    rows.lasts(item, 7.5)
+    rows.looked(operators["properties"], Sight(item, "c"))
+    log.commit(rows.tables())  # as the finisher does
+    assert minutes() == [7.5]
+    assert catalog.sql("SELECT sum(amount) AS n FROM usage WHERE operator = 'properties'").to_pylist() == [{"n": 7.5}]
+
+
 def test_a_budget_in_dollars_counts_what_is_used_and_what_is_in_hand(tmp_path: Path, tariff: Path) -> None:
     budget = Budget(BudgetSpec(usd=0.95, tariff=str(tariff)))
     budget.open(Catalog(str(tmp_path / "catalog"), create=True))
@@ -205,6 +238,7 @@ def test_images_are_exact_and_a_film_stops_between_its_windows(runs: tuple[Catal
     catalog, (first, second, third) = runs
     assert second.status == "budget"
     assert second.plan.beyond == {"images": PHOTOS - first.items - 10}
+    assert second.plan.outside == {}
     stills = catalog.sql(
         f"FROM ledger WHERE run_id = '{second.run_id}' AND operator = 'properties' AND uri LIKE '%jpg'"
     )

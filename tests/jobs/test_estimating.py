@@ -15,8 +15,8 @@ from pinakes.catalog import Catalog, metering
 from pinakes.catalog.metering import DECODE, IMAGES, MEASURES, RUN, USAGE, VIDEO_MINUTES
 from pinakes.jobs import plan
 from pinakes.jobs.cli import app, guarded
-from pinakes.jobs.estimating import START_S, Estimate, OperatorEstimate
-from pinakes.jobs.rates import Range, bootstrapped
+from pinakes.jobs.estimating import START_S, Estimate, OperatorEstimate, _rounded
+from pinakes.jobs.rates import Range, Sampler, bootstrapped
 from pinakes.operators.errors import ModelError
 from pinakes.operators.operator import create
 from pinakes.operators.properties import Properties
@@ -204,3 +204,26 @@ def test_a_bootstrap_finds_the_spread_of_the_mean() -> None:
     error = 1.28 * 2 / 1000**0.5
     assert found.high - found.likely == pytest.approx(error, rel=0.15)
     assert found.likely - found.low == pytest.approx(error, rel=0.15)
+
+
+def test_a_rate_is_that_of_the_items_that_an_operator_has_looked_at() -> None:
+    looker = Sampler.__new__(Sampler)
+
+    def looked(**cpu_s: float) -> dict[str, pa.Table]:
+        ledger = pa.table({"operator": list(cpu_s), "cpu_s": list(cpu_s.values())})
+        return {"ledger": ledger, metering.SPENT: metering.spent({(DECODE, IMAGES): [0.1, 1, 1, 1000, 0]})}
+
+    rates = looker._rates([looked(labels=0.5), looked(labels=0.5, faces=2.0)], [1.0, 1.0], IMAGES)
+    likely = {name: rate.cpu_s.likely for (name, _), rate in rates.items()}
+    assert likely == {"labels": 0.5, "faces": 2.0, DECODE: pytest.approx(0.1)}
+    assert rates["faces", IMAGES].units == 1
+
+
+def test_minutes_that_are_rounded_up_are_so_for_each_video() -> None:
+    def one(unit: str, items: int, amount: float) -> list[int]:
+        known = OperatorEstimate("labels", unit, Range(amount, amount, amount), None, 0, "metered", items, 1)
+        return [_rounded(known, amount, case) for case in ("low", "likely", "high")]
+
+    assert one(VIDEO_MINUTES, 10_000, 1667) == [10_000, 10_000, 11_667]
+    assert one(VIDEO_MINUTES, 10, 100) == [100, 105, 110]
+    assert one(IMAGES, 8, 8) == [8, 8, 8]
