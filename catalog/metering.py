@@ -7,6 +7,7 @@ What was spent on looks that are thrown away, because another run had committed 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -110,23 +111,20 @@ def total(tables: Iterable[pa.Table]) -> pa.Table:
 
 def as_lost(measures: pa.Table) -> pa.Table:
     """The same seconds and bytes as the run's own: without units."""
-    lost = {"operator": RUN, "unit": None, "amount": 0.0, "rounded_amount": 0}
-    columns = [
-        pa.repeat(pa.scalar(lost[field.name], field.type), measures.num_rows)
-        if field.name in lost
-        else measures[field.name]
-        for field in MEASURES
-    ]
-    return pa.table(columns, MEASURES)
+    return _filled(MEASURES, measures, {"operator": RUN, "unit": None, "amount": 0.0, "rounded_amount": 0})
 
 
 def usage(measures: pa.Table, run_id: str, job: str, n: int = 0) -> pa.Table:
     """MEASURES of a run as rows of USAGE, as of now; `n` is 0 before they are committed."""
-    commit = {"n": n, "run_id": run_id, "job": job, "recorded_at": datetime.now(UTC)}
+    return _filled(USAGE, measures, {"n": n, "run_id": run_id, "job": job, "recorded_at": datetime.now(UTC)})
+
+
+def _filled(schema: pa.Schema, rows: pa.Table, values: Mapping[str, Any]) -> pa.Table:
+    """The columns of a schema: of one value where there is one for it, else those of the rows."""
     columns = [
-        pa.repeat(pa.scalar(commit[field.name], field.type), measures.num_rows)
-        if field.name in commit
-        else measures[field.name]
-        for field in USAGE
+        pa.repeat(pa.scalar(values[field.name], field.type), rows.num_rows)
+        if field.name in values
+        else rows[field.name]
+        for field in schema
     ]
-    return pa.table(columns, USAGE)
+    return pa.table(columns, schema)
