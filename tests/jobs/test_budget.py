@@ -93,7 +93,6 @@ def asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets, "SHARE", math.inf)
 
 
-@pytest.mark.usefixtures("asked_each_time")
 def test_windows_of_a_film_count_before_the_film_is_finished(tmp_path: Path) -> None:
     """Metered is a film as a whole, at its end; a budget must not hear of it only then."""
     item = dict.fromkeys(WORK.names) | {"uri": "film.mp4", "item_key": "0" * 32, "is_video": True}
@@ -124,6 +123,7 @@ def test_windows_of_a_film_count_before_the_film_is_finished(tmp_path: Path) -> 
     assert catalog.sql("SELECT sum(amount) AS n FROM usage WHERE operator = 'properties'").to_pylist() == [{"n": 7.5}]
 
 
+@pytest.mark.usefixtures("asked_each_time")
 def test_a_budget_in_dollars_counts_what_is_used_and_what_is_in_hand(tmp_path: Path, tariff: Path) -> None:
     budget = Budget(BudgetSpec(usd=0.95, tariff=str(tariff)))
     budget.open(Catalog(str(tmp_path / "catalog"), create=True))
