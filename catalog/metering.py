@@ -101,6 +101,11 @@ def spent(sums: Mapping[tuple[str, str | None], Sequence[float]]) -> pa.Table:
     return pa.Table.from_pylist(rows, MEASURES)
 
 
+def of_run(cpu_s: float) -> pa.Table:
+    """MEASURES of CPU seconds that are the run's own."""
+    return spent({(RUN, None): [cpu_s, 0, 0, 0, 0]})
+
+
 def total(tables: Iterable[pa.Table]) -> pa.Table:
     """The sums of tables of MEASURES, a row for each operator, unit and device."""
     rows = pa.concat_tables([MEASURES.empty_table(), *(table.cast(MEASURES) for table in tables)])

@@ -86,11 +86,14 @@ class Committer:
     def end(self) -> None:
         """The last of a run: what this process took since the last commit, and what no commit has yet."""
         self.commit()
-        now_s = time.process_time()
-        if now_s - self._spent_s >= WORTH_S:
-            self._log.carry(metering.spent({(metering.RUN, None): [now_s - self._spent_s, 0, 0, 0, 0]}))
-        self._spent_s = now_s
+        if time.process_time() - self._spent_s >= WORTH_S:
+            self._log.carry(self._of_driver())
         self._log.commit_rest()
+
+    def _of_driver(self) -> pa.Table:
+        """What this process took since this was last asked."""
+        before, self._spent_s = self._spent_s, time.process_time()
+        return metering.of_run(self._spent_s - before)
 
     def _watch(self, ledger: pa.Table, looks: pa.Table, spent: pa.Table) -> None:
         """Take in the minutes of videos, or of a window, that a piece has."""
@@ -115,10 +118,7 @@ class Committer:
         with uninterrupted():
             committed = []
             if self._waiting:
-                now_s = time.process_time()
-                of_driver = metering.spent({(metering.RUN, None): [now_s - self._spent_s, 0, 0, 0, 0]})
-                self._spent_s = now_s
-                rows = concatenated([*self._waiting, {metering.SPENT: of_driver}])
+                rows = concatenated([*self._waiting, {metering.SPENT: self._of_driver()}])
                 n = self._log.commit(rows)
                 self._summary.commits += n is not None
                 committed = [(n, rows["ledger"])]

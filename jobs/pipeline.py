@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from pinakes.catalog.metering import RUN, SPENT, spent
+from pinakes.catalog.metering import SPENT, of_run
 from pinakes.cluster.connection import worker_memory_bytes
 from pinakes.cluster.errors import ClusterError
 from pinakes.cluster.files import Shared, receive
@@ -98,7 +98,7 @@ class Worker:
             tables = concatenated(found)
         ray.get(self._watchdog.end.remote(name))
         before, self._spent_s = self._spent_s, time.process_time()
-        return concatenated([tables, {SPENT: spent({(RUN, None): [self._spent_s - before, 0, 0, 0, 0]})}])
+        return concatenated([tables, {SPENT: of_run(self._spent_s - before)}])
 
     def _looks(self, item: Item) -> list[str]:
         pairs = zip(item["fingerprints"], item["attempts"], strict=True)

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
-from pinakes.catalog.metering import RUN, SPENT, spent
+from pinakes.catalog.metering import SPENT, of_run
 from pinakes.jobs.channel import Receiver, Sender
 from pinakes.jobs.in_hand import InHand
 from pinakes.jobs.looker_process import Job
@@ -92,7 +92,7 @@ class Supervisor:
         except (EOFError, OSError):
             in_hand = [positions[position] for position in self._process.in_hand.get()]
             code, message = self._process.died()
-            found.append(lost(self._process.untold_s))
+            found.append({SPENT: of_run(self._process.untold_s)})
             self._process = None
             raise _DeathError(in_hand, code, message) from None
 
@@ -110,11 +110,6 @@ class Supervisor:
         if self._process is not None:
             self._process.close()
             self._process = None
-
-
-def lost(cpu_s: float) -> Tables:
-    """What was spent on work that came to nothing."""
-    return {SPENT: spent({(RUN, None): [cpu_s, 0, 0, 0, 0]})}
 
 
 class _Process:
